@@ -1,0 +1,130 @@
+"""The command: parses, calls the façade, prints. No logic lives here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+import gatewise as gw
+from gatewise.api import OnBadRows
+from gatewise.demo import run
+from gatewise.ops import TABLE
+from gatewise.show.inspect import COLUMNS, node_rows, summary
+from gatewise.tables import listed, load_table
+
+app = typer.Typer(
+    help="Exact rules from trained networks: a network is a linear map chosen by gates.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="a .onnx or .pt2 file")]
+Data = Annotated[Path, typer.Argument(metavar="DATA", help="a .csv (with header) or .parquet file")]
+Out = Annotated[Path, typer.Option(help="folder for the results; replaced if it holds only ours")]
+Top = Annotated[int, typer.Option(help="clusters shown in the report", min=1)]
+
+
+@app.command()
+def explain(
+    model: Model,
+    data: Data,
+    out: Out,
+    target: Annotated[str | None, typer.Option(help="column to compare with, not an input")] = None,
+    output: Annotated[str | None, typer.Option(help="output to explain: name or index")] = None,
+    top: Top = 10,
+    batch_size: Annotated[int | None, typer.Option(help="rows at a time", min=1)] = None,
+    on_bad_rows: Annotated[OnBadRows, typer.Option(help="rows with NaN or infinity")] = "raise",
+    margin: Annotated[bool, typer.Option(help="distance of each row to its region's wall")] = True,
+) -> None:
+    """Clusters of the rows of DATA, the exact affine rule of each, its reach and certificate."""
+    network = gw.read(model)
+    table = load_table(data)
+    with _progress() as tell:
+        explanation = gw.explain(
+            network,
+            table,
+            target=target,
+            output=output,
+            batch_size=batch_size,
+            margin=margin,
+            on_bad_rows=on_bad_rows,
+            progress=tell,
+        )
+    folder = gw.save(explanation, out, top=top, model=model, data=data)
+    _say(explanation, folder)
+
+
+@app.command()
+def inspect(model: Model) -> None:
+    """Nodes, kinds, gates, parameters; is MODEL piecewise affine, and if not, what breaks it."""
+    network = gw.read(model)
+    _print_table(COLUMNS, node_rows(network))
+    for line in summary(network):
+        typer.echo(line)
+
+
+@app.command()
+def ops() -> None:
+    """The table of layers that can be read."""
+    rows = ((e.name, e.kind, e.doc, " ".join(e.torch), " ".join(e.onnx)) for e in TABLE)
+    _print_table(("layer", "kind", "what it computes", "torch (aten)", "ONNX"), rows)
+
+
+@app.command()
+def demo(out: Out = Path("demo-report"), top: Top = 10) -> None:
+    """Train a small network on scikit-learn's breast cancer data and explain it."""
+    with _progress() as tell:
+        explanation = run(tell)
+    _say(explanation, gw.save(explanation, out, top=top))
+
+
+def _say(explanation: gw.Explanation, folder: Path) -> None:
+    typer.echo(repr(explanation))
+    for note in explanation.notes:
+        typer.echo(f"  note: {note}")
+    if explanation.matrix.skipped:
+        typer.echo(
+            f"  skipped {len(explanation.matrix.skipped)} rows with NaN or infinity: "
+            f"{listed(explanation.matrix.skipped)}"
+        )
+    typer.echo(f"wrote {folder}: open {folder / 'report.html'}")
+
+
+def _print_table(columns: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> None:
+    """Aligned columns; cells are shown as they are, never as markup."""
+    table = Table(*columns, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text(cell, overflow="fold") for cell in row))
+    Console().print(table)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar a job, on stderr, gone when done; nothing where stderr is not a terminal."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bars:
+        tasks: dict[str, int] = {}
+
+        def tell(job: str, done: int, total: int) -> None:
+            task = tasks.setdefault(job, -1)
+            if task == -1:
+                tasks[job] = task = bars.add_task(job, total=total)
+            bars.update(task, completed=done)  # type: ignore[arg-type]
+
+        yield tell

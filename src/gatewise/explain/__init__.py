@@ -1,0 +1,1 @@
+"""Explanations people can act on: per row, per cluster, with the error printed."""

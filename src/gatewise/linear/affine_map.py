@@ -1,0 +1,146 @@
+"""AffineMap: f(x) = W x + b on the regions of some patterns, multiplied out only when asked."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gatewise.errors import WrongShape
+from gatewise.ir.kinds import Affine
+from gatewise.ir.network import Network
+from gatewise.ir.pattern import Pattern
+from gatewise.ir.rounding import path_terms
+from gatewise.linear.collapse import apply, collapse, walk_back
+from gatewise.linear.freeze import freeze
+from gatewise.numeric import gamma, underflow
+
+CHUNK_BYTES = 16 << 20  # of gate slopes and cotangents alive at once: what fits the caches
+
+
+@dataclass(frozen=True, eq=False)
+class AffineMap:
+    """One affine map for each row of `pattern`: y = W x + b, W (rows, outputs, inputs).
+
+    Lazy: `mv` and `rmv` cost one walk through the network; `rows`, `matrix` and `offset` multiply
+    out. Everything is done a chunk of patterns at a time, so memory is bounded by the answer.
+    """
+
+    network: Network
+    pattern: Pattern
+
+    def __len__(self) -> int:
+        return len(self.pattern)
+
+    def __getitem__(self, rows: Any) -> AffineMap:
+        return AffineMap(self.network, self.pattern[rows])
+
+    def __repr__(self) -> str:
+        n = self.network
+        return f"AffineMap({len(self)} maps, {n.outputs} outputs x {n.inputs} inputs, lazy)"
+
+    def mv(self, x: Any) -> Tensor:
+        """W x + b, row i under map i: (rows, outputs)."""
+        return self._walk(self._rows(x, self.network.inputs), _forward)
+
+    def rmv(self, g: Any) -> Tensor:
+        """g W, row i under map i: (rows, inputs)."""
+        return self._walk(self._rows(g, self.network.outputs), _backward)
+
+    def rows(self, outputs: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """The rows of W and entries of b for some outputs: (rows, k, inputs) and (rows, k)."""
+        parts = []
+        for part, frozen in self.frozen(len(outputs)):
+            weight, offset = collapse(frozen, outputs)
+            rows = part.stop - part.start  # a network without gates has one map for them all
+            parts.append((weight.expand(rows, -1, -1), offset.expand(rows, -1)))
+        return torch.cat([w for w, _ in parts]), torch.cat([b for _, b in parts])
+
+    def matrix(self) -> Tensor:
+        """W: (rows, outputs, inputs)."""
+        return self.rows(range(self.network.outputs))[0]
+
+    @property
+    def offset(self) -> Tensor:
+        """b: (rows, outputs)."""
+        zero = torch.zeros(len(self), self.network.inputs, dtype=self.network.dtype)
+        return self.mv(zero)
+
+    def bound(self, x: Any) -> Tensor:
+        """How far W x + b, as computed, can be from f(x), as computed, for x in the region.
+
+        (rows, outputs). With M the same product over |weights| and m its offset, W and f(x) are
+        each within gamma(N) (M |x| + m) of the exact ones, N summing the lengths of the inner
+        products along the longest path (Higham, chapter 3.5), and W x + b rounds once more.
+        """
+        rows = self._rows(x, self.network.inputs).abs()
+        spread = self._walk(rows, _magnitude)
+        dtype, d = self.network.dtype, self.network.inputs
+        frozen = freeze(self.network, self.pattern[:1])
+        ahead, back = path_terms(frozen), path_terms(frozen, backward=True)
+        g = gamma(2 * (max(ahead, back) + ahead + d) + 8, dtype)
+        return g * spread + underflow(g / gamma(1, dtype), dtype) * (1 + spread)
+
+    def frozen(self, vectors: int = 1) -> Iterator[tuple[slice, Network]]:
+        """The frozen networks of successive chunks of patterns, sized for `vectors` each."""
+        step = chunk_rows(self.network, vectors)
+        for start in range(0, len(self), step):
+            part = slice(start, min(start + step, len(self)))
+            yield part, freeze(self.network, self.pattern[part])
+
+    def _rows(self, x: Any, width: int) -> Tensor:
+        rows = torch.as_tensor(x, dtype=self.network.dtype, device=self.network.device)
+        rows = rows.reshape(len(rows), -1) if rows.ndim else rows.reshape(1, 1)
+        if rows.shape != (len(self), width):
+            raise WrongShape(
+                f"expected one row of {width} for each of the {len(self)} maps, "
+                f"got shape {tuple(rows.shape)}"
+            )
+        return rows
+
+    def _walk(self, x: Tensor, walk: Callable[[Network, Tensor], Tensor]) -> Tensor:
+        parts = [walk(frozen, x[part].unsqueeze(1)) for part, frozen in self.frozen()]
+        return torch.cat(parts)
+
+
+def chunk_rows(network: Network, vectors: int) -> int:
+    """Patterns a chunk: the slopes of every gate and three vectors at the widest node fit."""
+    sizes = [network.inputs, *(node_size(n.shape) for n in network.nodes)]
+    slopes = sum(node_size(n.shape) for n in network.gates)
+    itemsize = torch.empty((), dtype=network.dtype).element_size()
+    return max(1, CHUNK_BYTES // (itemsize * (slopes + 3 * vectors * max(sizes))))
+
+
+def node_size(shape: tuple[int, ...]) -> int:
+    """Numbers in one row of a value."""
+    size = 1
+    for n in shape:
+        size *= n
+    return size
+
+
+def magnitudes(frozen: Network) -> Network:
+    """The frozen network over |weights| and |biases|: M and m of every rounding bound."""
+    nodes = []
+    for node in frozen.nodes:
+        assert isinstance(node.kind, Affine)
+        nodes.append(dataclasses.replace(node, kind=node.kind.absolute()))
+    return dataclasses.replace(frozen, nodes=tuple(nodes))
+
+
+def _forward(frozen: Network, x: Tensor) -> Tensor:
+    y = apply(frozen, x.reshape(len(x), 1, *frozen.input_shape))
+    return y.reshape(-1, frozen.outputs).expand(len(x), -1)
+
+
+def _magnitude(frozen: Network, x: Tensor) -> Tensor:
+    return _forward(magnitudes(frozen), x)
+
+
+def _backward(frozen: Network, g: Tensor) -> Tensor:
+    weight, _ = walk_back(frozen, g.reshape(len(g), 1, *frozen.output_shape))
+    return weight[:, 0]

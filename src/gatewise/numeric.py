@@ -1,0 +1,65 @@
+"""Rounding: bounds that hold for every order of summation, and decisions that respect them.
+
+Notation as in Higham, "Accuracy and Stability of Numerical Algorithms", chapter 3:
+u is the unit roundoff and gamma(n) = n u / (1 - n u), so that a computed inner product of n
+terms differs from the exact one by at most gamma(n) * sum |a_i b_i|, in any order, fused or not.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from gatewise.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FLOATS = {torch.float32, torch.float64}
+
+
+def unit_roundoff(dtype: torch.dtype) -> float:
+    """u = eps / 2: the largest relative error of one correctly rounded operation."""
+    return float(torch.finfo(dtype).eps) / 2
+
+
+def gamma(n: float, dtype: torch.dtype) -> float:
+    """gamma(n) = n u / (1 - n u); infinite once n u >= 1, where the theory says nothing."""
+    nu = n * unit_roundoff(dtype)
+    return nu / (1 - nu) if nu < 1 else float("inf")
+
+
+def underflow(n: float, dtype: torch.dtype) -> float:
+    """What n operations can lose to underflow, even where subnormals are flushed to zero."""
+    return (n + 1) * float(torch.finfo(dtype).tiny)
+
+
+class Verdict(IntEnum):
+    """The answer to `value > 0?` when value is known to within a bound."""
+
+    NO = -1
+    UNDECIDED = 0
+    YES = 1
+
+
+def decide(value: Tensor, bound: Tensor | float) -> Tensor:
+    """Verdicts of `value > 0` (int8): YES where value > bound, NO where value < -bound."""
+    return (value > bound).to(torch.int8) - (value < -torch.as_tensor(bound)).to(torch.int8)
+
+
+def exact_dot(a: Sequence[float], x: Sequence[Fraction | float], b: float = 0.0) -> Fraction:
+    """a . x + b in rational arithmetic: floats are dyadic rationals, so nothing is rounded."""
+    terms = (Fraction(p) * Fraction(q) for p, q in zip(a, x, strict=True) if p)
+    return sum(terms, Fraction(b))
+
+
+def as_float_dtype(dtype: torch.dtype | str | None) -> torch.dtype:
+    """float32 or float64 (the default), from a torch dtype or its name."""
+    chosen = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype or torch.float64
+    if chosen not in FLOATS:
+        raise DataError(f"dtype must be float32 or float64, got {dtype!r}")
+    return chosen

@@ -1,0 +1,1 @@
+"""Patterns of data: what every gate did at every row, counted, merged, certified."""

@@ -1,0 +1,157 @@
+"""census(network, X): every distinct pattern in the data, how often, where first, and whose."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gatewise.errors import EmptyData
+from gatewise.ir.network import Network, require_piecewise_affine
+from gatewise.ir.pattern import Pattern
+from gatewise.linear.affine_map import AffineMap, node_size
+from gatewise.patterns.hashing import group, hashes, names
+from gatewise.patterns.observe import Observer
+
+BATCH_BYTES = 4 << 20  # of one value at the widest node: a few of them fit the last-level cache
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Census:
+    """The clusters of some rows: rows that share a pattern. A commutative monoid under `merge`.
+
+    ids (rows,): the cluster of each row, 0 the largest (ties in order of pattern hash);
+    counts, first (clusters,): size and earliest row; pattern: one row a cluster;
+    undecided (rows,): units of each row that rounding leaves in doubt; outputs (rows, outputs).
+    """
+
+    network: Network
+    ids: Ids
+    counts: Ids
+    first: Ids
+    pattern: Pattern
+    undecided: Ids
+    output: Tensor
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def __repr__(self) -> str:
+        unsure = int((self.undecided > 0).sum())
+        return f"Census({len(self.ids)} rows in {len(self)} clusters; {unsure} rows undecided)"
+
+    @property
+    def rows(self) -> int:
+        """How many rows were counted."""
+        return len(self.ids)
+
+    @property
+    def maps(self) -> AffineMap:
+        """The affine map of each cluster, lazy."""
+        return AffineMap(self.network, self.pattern)
+
+    @property
+    def names(self) -> list[str]:
+        """A 128-bit name for each cluster's pattern, the same in every run."""
+        return names(self.pattern.bits)
+
+    def members(self, cluster: int) -> Ids:
+        """The rows of one cluster."""
+        return np.flatnonzero(self.ids == cluster)
+
+    def merge(self, other: Census) -> Census:
+        """The census of the rows of `self` followed by those of `other`."""
+        return _ordered(_merge(self, other))
+
+
+def census(
+    network: Network,
+    x: Tensor,
+    *,
+    batch_size: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Census:
+    """Clusters of the rows of x (rows, *input_shape) by activation pattern, one batch at a time.
+
+    Gates are decided in float64 whatever the network's dtype (a float32 network is one with
+    float32 weights): float32 would leave half the rows of a 256-wide net in doubt. Memory beyond
+    x and the answer is a batch and the distinct patterns. The batch size changes nothing.
+    """
+    require_piecewise_affine(network, "a census of patterns")
+    if len(x) == 0:
+        raise EmptyData("a census needs at least one row, got 0 rows")
+    exact = network.to(torch.float64)
+    observer = Observer(exact)
+    step = batch_size or default_batch(exact)
+    parts: list[Census] = []
+    for start in range(0, len(x), step):
+        batch = x[start : start + step].to(exact.device, exact.dtype)
+        parts.append(_single(network, observer, batch))
+        while len(parts) > 1 and parts[-1].rows >= parts[-2].rows // 2:
+            parts[-2:] = [_merge(*parts[-2:])]
+        if progress is not None:
+            progress(min(start + step, len(x)))
+    return _ordered(merge_all(parts))
+
+
+def merge_all(parts: Iterable[Census]) -> Census:
+    """The census of all rows, from those of consecutive pieces."""
+    return reduce(_merge, parts)
+
+
+def default_batch(network: Network) -> int:
+    """Rows a batch so that a value at the widest node takes about BATCH_BYTES."""
+    widest = max([network.inputs, *(node_size(n.shape) for n in network.nodes)])
+    itemsize = torch.empty((), dtype=network.dtype).element_size()
+    return max(1, BATCH_BYTES // (itemsize * widest))
+
+
+def _single(network: Network, observer: Observer, x: Tensor) -> Census:
+    """The census of one batch, clusters in order of hash."""
+    seen = observer(x)
+    found = group(seen.pattern.bits)
+    counts = np.bincount(found.inverse, minlength=len(found.first))
+    return Census(
+        network,
+        found.inverse,
+        counts,
+        found.first,
+        seen.pattern[found.first],
+        seen.undecided,
+        seen.output,
+    )
+
+
+def _merge(a: Census, b: Census) -> Census:
+    """Rows of a, then of b; clusters in order of hash."""
+    bits = np.concatenate([a.pattern.bits, b.pattern.bits])
+    found = group(bits)
+    counts = np.bincount(found.inverse, np.concatenate([a.counts, b.counts])).astype(np.int64)
+    first = np.concatenate([a.first, b.first + a.rows])[found.first]
+    ids = np.concatenate([found.inverse[a.ids], found.inverse[len(a) :][b.ids]])
+    return Census(
+        a.network,
+        ids,
+        counts,
+        first,
+        Pattern(bits[found.first], a.pattern.fields),
+        np.concatenate([a.undecided, b.undecided]),
+        torch.cat([a.output, b.output]),
+    )
+
+
+def _ordered(c: Census) -> Census:
+    """Largest cluster first, ties in order of hash."""
+    order = np.lexsort((hashes(c.pattern.bits), -c.counts))
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return dataclasses.replace(
+        c, ids=rank[c.ids], counts=c.counts[order], first=c.first[order], pattern=c.pattern[order]
+    )

@@ -1,0 +1,59 @@
+"""128-bit names for packed patterns, and grouping by them that never trusts them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+U64 = NDArray[np.uint64]
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def hashes(bits: NDArray[np.uint8], salt: int = 0) -> U64:
+    """A 64-bit hash of each packed row: the sum of its words, each mixed with its position."""
+    words = bits.view(np.uint64)
+    total = np.zeros(len(words), np.uint64)
+    for j in range(words.shape[1]):
+        place = (int(_GOLDEN) * (2 * j + 1) + salt * 0xD1342543DE82EF95) & (2**64 - 1)
+        total += _mix(words[:, j] ^ np.uint64(place))
+    return _mix(total)
+
+
+def _mix(z: U64) -> U64:
+    """The finaliser of splitmix64 (Steele, Lea & Flood 2014), in place: a bijection."""
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z ^= z >> np.uint64(27)
+    z *= np.uint64(0x94D049BB133111EB)
+    z ^= z >> np.uint64(31)
+    return z
+
+
+def names(bits: NDArray[np.uint8]) -> list[str]:
+    """The 128-bit name of each pattern, in hex: the same in every run and on every machine."""
+    pair = np.stack([hashes(bits, 1), hashes(bits, 2)], 1)
+    return [f"{a:016x}{b:016x}" for a, b in pair.tolist()]
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Equal rows: first[g] is the earliest row of group g, inverse[i] the group of row i."""
+
+    first: NDArray[np.int64]
+    inverse: NDArray[np.int64]
+
+
+def group(bits: NDArray[np.uint8], salt: int = 0) -> Groups:
+    """Rows with equal bits, in order of their hash; two patterns with one hash are told apart."""
+    keys = hashes(bits, salt)
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    starts = np.concatenate([[True], ordered[1:] != ordered[:-1]])
+    rank = np.cumsum(starts) - 1
+    inverse = np.empty(len(keys), np.int64)
+    inverse[order] = rank
+    first = order[starts]
+    repeats = order[~starts]
+    same = bits[repeats] == bits[first[inverse[repeats]]]
+    return Groups(first, inverse) if same.all() else group(bits, salt + 3)

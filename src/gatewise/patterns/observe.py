@@ -1,0 +1,122 @@
+"""One batch through the network: outputs, packed patterns, and the units that are undecided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gatewise.ir.kinds import Pieces, Winner
+from gatewise.ir.network import Network, Node, fold
+from gatewise.ir.pattern import Layout, Packer, Pattern, layout
+from gatewise.ir.rounding import Enclosure, enclose_node, undecided_knots, undecided_winners
+from gatewise.patterns.thresholds import thresholds
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """outputs (rows, outputs); their rounding bound where it was needed; units in doubt a row."""
+
+    output: Tensor
+    pattern: Pattern
+    undecided: NDArray[np.int64]
+
+
+class Observer:
+    """Watches batches of one network. Remembers only whether thresholds were worth computing."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.fields: Layout = layout(network)
+        self._running = False
+
+    def __call__(self, x: Tensor) -> Observed:
+        """Outputs and patterns of x (rows, *input_shape), and undecided units of each row."""
+        if self._running:
+            return observe_running(self.network, self.fields, x)
+        seen, flagged = observe_fast(self.network, self.fields, x)
+        rows = flagged.nonzero()[0]
+        if len(rows) > len(x) // 4:
+            # Thresholds flag most rows of a deep network: take the running bound at once.
+            self._running = True
+        if len(rows):
+            exact = observe_running(self.network, self.fields, x[torch.from_numpy(rows)])
+            seen.undecided[rows] = exact.undecided
+        return seen
+
+
+def observe_fast(network: Network, fields: Layout, x: Tensor) -> tuple[Observed, NDArray[np.bool_]]:
+    """One forward pass; rows flagged where a unit is within the data-wide threshold of a knot."""
+    packer = Packer(fields, len(x))
+    limits = thresholds(network, x.abs().amax(0, keepdim=True))
+    flagged = np.zeros(len(x), bool)
+
+    def step(node: Node, xs: list[Tensor]) -> Tensor:
+        kind = node.kind
+        if isinstance(kind, Pieces | Winner):
+            codes = kind.choose(*xs)
+            packer.put(node.name, codes)
+            near = _near(kind, xs, codes, limits[node.name])
+            if near is not None:
+                flagged[near.reshape(len(x), -1).any(1).cpu().numpy()] = True
+        return kind(*xs)
+
+    output = fold(network, x, step)[network.output]
+    pattern = Pattern(packer.bits, fields)
+    nothing = np.zeros(len(x), np.int64)
+    return Observed(output.reshape(len(x), -1), pattern, nothing), flagged
+
+
+def _near(kind: Pieces | Winner, xs: list[Tensor], codes: Tensor, limit: Tensor) -> Tensor | None:
+    """Units within `limit` of another branch, or None when there is none in the batch."""
+    if isinstance(kind, Winner):
+        slack = kind.slack(tuple(xs), codes)
+        other = torch.arange(kind.branches).reshape(-1, *[1] * codes.ndim) != codes
+        near = ((slack <= limit) & other).any(0)
+        return near if near.any() else None
+    found = None
+    for knot in kind.knots:
+        distance = (xs[0] - knot).abs_() if knot.any() else xs[0].abs()
+        near = distance <= limit
+        if near.any():
+            found = near if found is None else found | near
+    return found
+
+
+def observe_running(network: Network, fields: Layout, x: Tensor) -> Observed:
+    """The same with a running error bound: every undecided unit is counted."""
+    packer = Packer(fields, len(x))
+    undecided = np.zeros(len(x), np.int64)
+
+    def step(node: Node, xs: list[Enclosure]) -> Enclosure:
+        kind = node.kind
+        if isinstance(kind, Pieces | Winner):
+            packer.put(node.name, kind.choose(*(e.value for e in xs)))
+            unsure = (
+                undecided_knots(kind, xs[0]).any(0)
+                if isinstance(kind, Pieces)
+                else undecided_winners(kind, xs)
+            )
+            undecided[:] += unsure.reshape(len(x), -1).sum(1).cpu().numpy()
+        return enclose_node(node, xs)
+
+    output = fold(network, Enclosure(x, torch.zeros_like(x)), step)[network.output].value
+    return Observed(output.reshape(len(x), -1), Pattern(packer.bits, fields), undecided)
+
+
+def pattern(network: Network, x: Tensor) -> Pattern:
+    """The pattern of every row of x (rows, *input_shape), decided in float64; no certificate."""
+    network, x = network.to(torch.float64), x.to(torch.float64)
+    fields = layout(network)
+    packer = Packer(fields, len(x))
+
+    def step(node: Node, xs: list[Tensor]) -> Tensor:
+        if isinstance(node.kind, Pieces | Winner):
+            packer.put(node.name, node.kind.choose(*xs))
+        return node.kind(*xs)
+
+    fold(network, x, step)
+    return Pattern(packer.bits, fields)

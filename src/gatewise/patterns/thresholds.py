@@ -1,0 +1,81 @@
+"""One threshold per unit below which a pre-activation is too close to its knot to be sure of.
+
+The running error bound of `ir.rounding` costs a second forward pass. Folding magnitudes alone,
+once, for every |x| <= some vector, gives a larger bound for all rows together at the cost of one
+row: only rows with a unit inside it need the running bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from gatewise.ir.kinds import Affine, Pieces, Product, Smooth, Winner
+from gatewise.ir.network import Network, Node, fold
+from gatewise.ir.rounding import Enclosure
+from gatewise.numeric import gamma, underflow
+
+SLACK = 1.001  # pays for rounding in the thresholds themselves, and keeps them above `enclose`'s
+
+
+def thresholds(network: Network, reach: Tensor) -> Mapping[str, Tensor]:
+    """For each gate the largest error its inputs can carry when |x| <= reach (1, *input_shape).
+
+    (1, *shape of its input) for Pieces; for a Winner, twice the largest error of any candidate.
+    Valid for rows in which no earlier unit was undecided: the others are flagged anyway.
+    """
+    found: dict[str, Tensor] = {}
+
+    def step(node: Node, xs: list[Enclosure]) -> Enclosure:
+        if isinstance(node.kind, Pieces):
+            found[node.name] = SLACK * xs[0].error
+        if isinstance(node.kind, Winner):
+            found[node.name] = 2 * SLACK * torch.stack([x.error.amax() for x in xs]).amax()
+        return _largest(node, xs)
+
+    fold(network, Enclosure(reach, torch.zeros_like(reach)), step)
+    return found
+
+
+def _largest(node: Node, xs: list[Enclosure]) -> Enclosure:
+    """The largest |value| and error a node can have, from those of its inputs."""
+    kind, dtype = node.kind, xs[0].value.dtype
+    if isinstance(kind, Affine):
+        return _affine(kind.absolute(), xs)
+    if isinstance(kind, Pieces):
+        slope, offset = kind.slopes.abs().amax(0), kind.offsets.abs().amax(0)
+        value = slope * xs[0].value + offset
+        return Enclosure(value, slope * xs[0].error + gamma(4, dtype) * value)
+    if isinstance(kind, Winner):
+        both = [_widest(kind, [getattr(x, part) for x in xs]) for part in ("value", "error")]
+        return Enclosure(*both)
+    if isinstance(kind, Product):
+        u, v = xs
+        g = gamma(2 * kind.terms + 4, dtype)
+        error = kind.rule(u.value, v.error + g * v.value) + kind.rule(u.error, v.value + v.error)
+        return Enclosure(kind.rule(u.value, v.value), error + underflow(kind.terms, dtype))
+    return _unknown(kind, node, xs)
+
+
+def _affine(kind: Affine, xs: list[Enclosure]) -> Enclosure:
+    g = gamma(2 * kind.terms + 4, xs[0].value.dtype)
+    value = kind(*(x.value for x in xs)) * (1 + g)
+    if kind.terms == 0 and kind.bias is None:
+        return Enclosure(value, kind.linear(*(x.error for x in xs)))
+    error = (1 + g) * kind.linear(*(x.error + g * x.value for x in xs))
+    error = error + underflow(kind.terms, value.dtype)
+    return Enclosure(value, error if kind.bias is None else error + g * kind.bias)
+
+
+def _widest(kind: Winner, parts: list[Tensor]) -> Tensor:
+    flat = torch.cat([p.reshape(len(p), -1) for p in parts], 1)
+    return flat[:, kind.index.clamp(min=0)].masked_fill(kind.index < 0, 0).amax(-1)
+
+
+def _unknown(kind: Smooth, node: Node, xs: list[Enclosure]) -> Enclosure:
+    """A Smooth node: nothing is known beforehand, so every later unit needs the running bound."""
+    shape = (1, *node.shape)
+    full = torch.full(shape, torch.inf, dtype=xs[0].value.dtype, device=xs[0].value.device)
+    return Enclosure(full, full)

@@ -1,0 +1,242 @@
+"""region(network, x): the closed polyhedron around x on which the network is one affine map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gatewise.errors import WrongShape
+from gatewise.ir.kinds import Affine, Pieces, Winner, push
+from gatewise.ir.network import Network, Node
+from gatewise.ir.pattern import Pattern
+from gatewise.ir.rounding import path_terms
+from gatewise.linear.affine_map import AffineMap, chunk_rows
+from gatewise.numeric import Verdict, decide, gamma, underflow
+from gatewise.patterns.observe import pattern as pattern_of
+from gatewise.regions.constraints import Frozen, frozen, magnitude, slack, spread, strict, visit
+
+
+@dataclass(frozen=True, eq=False)
+class Halfspaces:
+    """Rows a.x + b >= 0 of one region; gate and unit say which unit each row is about.
+
+    bound: the row as computed is within bound[0] max_j |x_j| + bound[1] of the exact one.
+    """
+
+    a: Tensor
+    b: Tensor
+    bound: tuple[Tensor, Tensor]
+    gate: tuple[str, ...]
+    unit: Tensor
+
+    def __len__(self) -> int:
+        return len(self.b)
+
+
+@dataclass(frozen=True, eq=False)
+class Margin:
+    """Distance from each point to the nearest wall of its region, in three metrics (rows,).
+
+    l2: Euclidean; linf: largest change of a single feature, all free; scaled: Euclidean in units
+    of `scale` (standard deviations, say). inf where no wall depends on the input.
+    """
+
+    l2: Tensor
+    linf: Tensor
+    scaled: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """The regions of P points, one pattern each: { x : pattern(x) = pattern }, closed.
+
+    box: lower and upper corner of the data, or None: where the region has been seen.
+    """
+
+    network: Network
+    home: Tensor
+    pattern: Pattern
+    box: tuple[Tensor, Tensor] | None = None
+
+    def __len__(self) -> int:
+        return len(self.home)
+
+    def __repr__(self) -> str:
+        return f"Region({len(self)} regions of {self.network.inputs} inputs)"
+
+    def __getitem__(self, rows: slice) -> Region:
+        return Region(self.network, self.home[rows], self.pattern[rows], self.box)
+
+    @property
+    def map(self) -> AffineMap:
+        """f(x) = W x + b on each region."""
+        return AffineMap(self.network, self.pattern)
+
+    def halfspaces(self, index: int = 0) -> Halfspaces:
+        """The rows of one region, every unit's own, redundant ones included."""
+        return _halfspaces(frozen(self.network, self.pattern[index : index + 1]))
+
+    def verdict(self, X: Any) -> Tensor:
+        """Is each point inside? (P, k) of +1 yes, -1 no, 0 undecided within rounding.
+
+        X is (k, inputs), tried against every region, or (P, k, inputs).
+        """
+        points = self._points(X)
+        return torch.cat(
+            [_verdict(frozen(self.network, part.pattern), x) for part, x in self._parts(points)]
+        )
+
+    def contains(self, X: Any) -> Tensor:
+        """True where the point is inside, the tie rule deciding walls: (P, k)."""
+        return self.verdict(X) == int(Verdict.YES)
+
+    def margin(self, scale: Tensor | None = None) -> Margin:
+        """Distance from each home to the nearest wall of its own region."""
+        s = torch.ones(self.network.inputs) if scale is None else torch.as_tensor(scale)
+        s = s.to(self.network.device, self.network.dtype)
+        step = max(1, chunk_rows(self.network, self.network.inputs))
+        parts = [self[i : i + step] for i in range(0, len(self), step)]
+        found = [_margins(frozen(p.network, p.pattern), p.home, s) for p in parts]
+        return Margin(*(torch.cat(column) for column in zip(*found, strict=True)))
+
+    def _points(self, X: Any) -> Tensor:
+        x = torch.as_tensor(X, dtype=self.network.dtype, device=self.network.device)
+        x = x.unsqueeze(0) if x.ndim == 2 else x
+        if x.ndim != 3 or x.shape[2] != self.network.inputs or x.shape[0] not in (1, len(self)):
+            raise WrongShape(
+                f"points must be (k, {self.network.inputs}) or ({len(self)}, k, "
+                f"{self.network.inputs}), got shape {tuple(x.shape)}"
+            )
+        return x.expand(len(self), -1, -1)
+
+    def _parts(self, points: Tensor) -> Iterator[tuple[Region, Tensor]]:
+        step = chunk_rows(self.network, points.shape[1])
+        for start in range(0, len(self), step):
+            part = slice(start, start + step)
+            yield self[part], points[part].reshape(-1, points.shape[1], *self.network.input_shape)
+
+
+def region(network: Network, x: Tensor, box: tuple[Tensor, Tensor] | None = None) -> Region:
+    """The region of every row of x (rows, *input_shape)."""
+    return Region(network, x, pattern_of(network, x), box)
+
+
+def _with_bias(node: Node, xs: list[Tensor]) -> Tensor:
+    assert isinstance(node.kind, Affine)
+    return push(node.kind, xs)
+
+
+def _without_bias(node: Node, xs: list[Tensor]) -> Tensor:
+    assert isinstance(node.kind, Affine)
+    return push(node.kind, xs, with_bias=False)
+
+
+def _gate(node: Node) -> Pieces | Winner:
+    assert isinstance(node.kind, Pieces | Winner)
+    return node.kind
+
+
+def _rounding(f: Frozen) -> float:
+    """gamma for a slack: the longest path to any gate, a bias and the knot's subtraction."""
+    return gamma(2 * path_terms(f.network) + 8, f.network.dtype)
+
+
+def _verdict(f: Frozen, x: Tensor) -> Tensor:
+    """(P, k) int8 at x (P, k, *input_shape)."""
+    inside = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+    outside = torch.zeros_like(inside)
+    # One bound for all k points, at the largest |x_j| among them: k times cheaper than k bounds.
+    g, sizes = _rounding(f), _magnitudes(f, x.abs().amax(1, keepdim=True))
+
+    def see(node: Node, zs: list[Tensor]) -> None:
+        kind, codes = _gate(node), f.codes(node.name)
+        value = slack(kind, zs, codes)
+        size = magnitude(kind, sizes[node.name], codes)
+        bound = g * size + (size > 0) * underflow(1 / g, size.dtype)
+        answer = decide(value, bound)
+        tie = (bound == 0) & (value == 0)  # exactly on the wall: the tie rule says whose it is
+        answer = torch.where(tie, 1 - 2 * strict(kind, codes).to(torch.int8), answer)
+        inside.logical_and_(~_any_unit(answer < 1))
+        outside.logical_or_(_any_unit(answer < 0))
+
+    visit(f, x, _with_bias, see)
+    return inside.to(torch.int8) - outside.to(torch.int8)
+
+
+def _any_unit(rows: Tensor) -> Tensor:
+    """(rows a unit, P, k, *shape) -> (P, k)."""
+    return rows.movedim(0, 2).reshape(*rows.shape[1:3], -1).any(-1)
+
+
+def _magnitudes(f: Frozen, x: Tensor) -> dict[str, list[Tensor]]:
+    """For each gate the magnitudes of its inputs, M |x| + m."""
+    return _gate_inputs(Frozen(f.source, spread(f), f.pattern), x.abs(), _with_bias)
+
+
+def _margins(f: Frozen, home: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Smallest slack / |a| over the rows, per home, in the three dual norms."""
+    p, d = len(f.pattern), f.network.inputs
+    best = [home.new_full((p,), torch.inf) for _ in range(3)]
+    values = _gate_inputs(f, home.unsqueeze(1), _with_bias)
+
+    def see(node: Node, zs: list[Tensor]) -> None:
+        kind, codes = _gate(node), f.codes(node.name)
+        a = slack(kind, zs, codes, linear=True)
+        a = a.movedim(2, -1).reshape(len(a), p, -1, d)
+        room = slack(kind, values[node.name], codes).reshape(len(a), p, -1).clamp(min=0)
+        norms = (a.norm(dim=-1), a.abs().sum(-1), (a * scale).norm(dim=-1))
+        for k, norm in enumerate(norms):
+            distance = torch.where(norm > 0, room / norm, torch.inf)
+            best[k] = torch.minimum(best[k], distance.amin(-1).amin(0))
+
+    eye = torch.eye(d, dtype=home.dtype, device=home.device)
+    visit(f, eye.reshape(1, d, *f.network.input_shape), _without_bias, see)
+    return best[0], best[1], best[2]
+
+
+def _halfspaces(f: Frozen) -> Halfspaces:
+    """Every row of one region: offsets from the image of 0, normals from that of the identity."""
+    d, network = f.network.inputs, f.network
+    eye = torch.eye(d, dtype=network.dtype, device=network.device)
+    zero = eye.new_zeros(1, 1, *network.input_shape)
+    columns = _gate_inputs(f, eye.reshape(1, d, *network.input_shape), _without_bias)
+    origin = _gate_inputs(f, zero, _with_bias)
+    ones, noughts = _magnitudes(f, zero + 1), _magnitudes(f, zero)
+    parts = [
+        _gate_rows(f, g, *(v[g.name] for v in (columns, origin, ones, noughts))) for g in f.gates
+    ]
+    names = tuple(g.name for g, p in zip(f.gates, parts, strict=True) for _ in p[1])
+    empty = (eye.new_zeros(0, d), *(eye.new_zeros(0) for _ in range(4)))
+    a, b, slope, constant, unit = (torch.cat(c) for c in zip(empty, *parts, strict=True))
+    return Halfspaces(a, b, (slope, constant), names, unit.long())
+
+
+def _gate_rows(
+    f: Frozen,
+    node: Node,
+    columns: list[Tensor],
+    origin: list[Tensor],
+    ones: list[Tensor],
+    noughts: list[Tensor],
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """a, b, both parts of the bound, and the unit, of the rows that one gate asks for."""
+    kind, codes, d = _gate(node), f.codes(node.name), f.network.inputs
+    b = slack(kind, origin, codes).reshape(-1)
+    asked = b.isfinite()
+    a = slack(kind, columns, codes, linear=True).movedim(2, -1).reshape(-1, d)
+    one, nought = (_rounding(f) * magnitude(kind, z, codes).reshape(-1) for z in (ones, noughts))
+    unit = torch.arange(codes.numel(), device=b.device).repeat(len(b) // codes.numel())
+    return a[asked], b[asked], (one - nought)[asked], nought[asked], unit[asked]
+
+
+def _gate_inputs(
+    f: Frozen, x: Tensor, step: Callable[[Node, list[Tensor]], Tensor]
+) -> dict[str, list[Tensor]]:
+    """For each gate, the values of its inputs at x."""
+    found: dict[str, list[Tensor]] = {}
+    visit(f, x, step, lambda node, zs: found.update({node.name: zs}))
+    return found

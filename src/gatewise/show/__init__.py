@@ -1,0 +1,1 @@
+"""What people see and keep: tables, plots, the report, the files of a run."""

@@ -1,0 +1,134 @@
+"""save(explanation, folder): the files of a run, all of them or none."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gatewise.explain.explanation import Explanation
+from gatewise.ir.network import fingerprint
+from gatewise.show import tables
+from gatewise.show.files import whole_folder
+from gatewise.show.report import report
+
+SCHEMA_VERSION = 1
+FILES = frozenset({"rules.parquet", "rows.parquet", "maps.safetensors", "meta.json", "report.html"})
+
+
+def save(
+    e: Explanation,
+    out: str | Path,
+    *,
+    top: int = 10,
+    model: str | Path | None = None,
+    data: str | Path | None = None,
+) -> Path:
+    """Write rules.parquet, rows.parquet, maps.safetensors, meta.json and report.html into `out`.
+
+    Everything goes to a hidden folder beside `out`, renamed at the end: a full disk or an
+    interrupted run leaves what was there before. `top` clusters are shown in the report.
+    """
+    folder = Path(out)
+    meta = describe(e, model, data)
+    with whole_folder(folder, FILES) as draft:
+        tables.arrow().parquet.write_table(tables.rules(e), draft / "rules.parquet")
+        _write_rows(e, draft / "rows.parquet")
+        _write_maps(e, draft / "maps.safetensors")
+        (draft / "meta.json").write_text(
+            json.dumps(meta, indent=2, ensure_ascii=False) + "\n", "utf-8"
+        )
+        report(e, draft / "report.html", top=top, source=meta)
+    return folder
+
+
+def describe(
+    e: Explanation, model: str | Path | None = None, data: str | Path | None = None
+) -> dict[str, Any]:
+    """What meta.json holds: enough to know what was explained, by what, and how exactly."""
+    network = e.network
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "model": _file(model),
+        "data": _file(data),
+        "network": {
+            "fingerprint": fingerprint(network),
+            "inputs": network.inputs,
+            "outputs": network.outputs,
+            "parameters": network.parameters,
+            "gate_units": e.census.pattern.units,
+            "head": [n.layer for n in network.head],
+            "notes": list(e.notes),
+        },
+        "features": list(e.feature_names),
+        "explained_outputs": list(e.output_names),
+        "target": e.target_name or None,
+        "reference": {"name": e.reference_name, "values": e.reference.tolist()},
+        "scale": e.scale.tolist(),
+        "rows": len(e),
+        "skipped_rows": list(e.matrix.skipped),
+        "clusters": e.clusters,
+        "undecided_rows": e.matrix.index[e.undecided].tolist(),
+        "max_error": e.max_error,
+        "max_bound": e.max_bound,
+        "dtype": str(network.dtype).removeprefix("torch."),
+        "versions": versions(),
+    }
+
+
+def versions() -> Mapping[str, str]:
+    """Versions of what computed the result."""
+    return {
+        "gatewise": metadata.version("gatewise"),
+        "torch": torch.__version__,
+        "numpy": metadata.version("numpy"),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }
+
+
+def _file(path: str | Path | None) -> dict[str, Any] | None:
+    """Name and sha256 of a file, read in pieces."""
+    if path is None:
+        return None
+    with Path(path).open("rb") as handle:
+        digest = hashlib.file_digest(handle, "sha256")
+    return {"name": Path(path).name, "sha256": digest.hexdigest()}
+
+
+def _write_rows(e: Explanation, path: Path) -> None:
+    parts = tables.rows(e)
+    first = next(parts)
+    with tables.arrow().parquet.ParquetWriter(path, first.schema) as writer:
+        writer.write_table(first)
+        for part in parts:
+            writer.write_table(part)
+
+
+def _write_maps(e: Explanation, path: Path) -> None:
+    """weight (clusters, outputs, features), offset, counts, first rows and packed patterns."""
+    from safetensors.numpy import save_file
+
+    pattern = e.census.pattern
+    layout = [
+        {"gate": f.name, "shape": f.shape, "branches": f.branches, "byte": f.start}
+        for f in pattern.fields
+    ]
+    save_file(
+        {
+            "weight": e.coefficients.copy(),
+            "offset": e.intercepts.copy(),
+            "counts": e.census.counts,
+            "first": e.matrix.index[e.census.first],
+            "pattern": pattern.bits,
+        },
+        # One key: safetensors writes several in an order that changes from run to run.
+        path,
+        metadata={"gatewise": json.dumps({"schema_version": SCHEMA_VERSION, "layout": layout})},
+    )

@@ -1,0 +1,126 @@
+"""Maps and regions of every real piecewise-affine network, against autograd and its own patterns.
+
+GATEWISE_FULL=1 runs the size the project promises (200 inputs, 1,000 probes around each region);
+without it a tenth of that, so that CI ends. Figures go to benchmarks/real_networks.csv when full.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import gatewise as gw
+import shared
+from gatewise.errors import NotPiecewiseAffine
+from gatewise.ir.network import breaker, forward
+from gatewise.patterns.observe import pattern
+from oracles import vnnlib
+from oracles.plain import jacobian
+
+FULL = os.environ.get("GATEWISE_FULL") == "1"
+INPUTS, PROBES = (200, 1000) if FULL else (12, 60)
+TABLE = Path(__file__).parents[2] / "benchmarks" / "real_networks.csv"
+NETS = sorted((shared.folder() / "onnx").glob("*/*.onnx")) if shared.folder().is_dir() else []
+
+pytestmark = [pytest.mark.real_data, pytest.mark.slow]
+
+
+def probes(x: torch.Tensor, margin: torch.Tensor, n: int) -> torch.Tensor:
+    """n points around each x, from well inside its margin to far outside it, log-uniform."""
+    rng = torch.Generator().manual_seed(1)
+    way = torch.randn(len(x), n, x.shape[1], generator=rng, dtype=torch.float64)
+    far = 10 ** (3 * torch.rand(len(x), n, 1, generator=rng, dtype=torch.float64) - 1)
+    reach = torch.where(margin.isfinite(), margin, 1.0).clamp(min=1e-12)
+    return x[:, None] + way / way.norm(dim=2, keepdim=True) * far * reach[:, None, None]
+
+
+@pytest.mark.parametrize("path", NETS, ids=lambda p: p.stem)
+def test_maps_and_regions(path):
+    network = gw.read(path)
+    if breaker(network) is not None:
+        with pytest.raises(NotPiecewiseAffine, match=breaker(network).name):
+            gw.region(network, np.zeros((1, network.inputs)))
+        pytest.skip(f"not piecewise affine: {breaker(network).layer}")
+    x = torch.from_numpy(vnnlib.inputs(path, INPUTS, network.inputs)).double()
+    maps = gw.affine(network, x)
+    weight, offset = maps.matrix(), maps.offset
+    error = (torch.einsum("nof,nf->no", weight, x) + offset - network(x)).abs()
+    bound = maps.bound(x)
+    assert (error <= bound).all()
+
+    def f(v):
+        return forward(network, v.reshape(-1, *network.input_shape)).reshape(len(v), -1)
+
+    some = slice(0, 200 if network.outputs * network.inputs < 20_000 else 20)
+    truth = jacobian(f, x[some])
+    gap = (weight[some] - truth).abs().amax() / truth.abs().amax().clamp(min=1e-300)
+    wrong, undecided, inside = region_errors(network, x)
+    write(path, network, error, bound, float(gap), wrong, undecided, inside)
+    assert float(gap) < 1e-9
+    assert wrong == 0
+
+
+def region_errors(network: gw.Network, x: torch.Tensor) -> tuple[int, int, int]:
+    """Probes on the wrong side, undecided, and inside, over all regions, one region at a time."""
+    wrong = undecided = inside = 0
+    step = max(1, min(len(x), 2_000_000 // (PROBES * network.inputs)))
+    for start in range(0, len(x), step):
+        home = gw.region(network, x[start : start + step])
+        near = probes(x[start : start + step], home.margin().l2, PROBES)
+        verdict = home.verdict(near)
+        flat = [pattern(network, network.rows(points)) for points in near]
+        same = np.stack([p.equal(home.pattern[i : i + 1]) for i, p in enumerate(flat)])
+        wrong += int(((verdict == 1) & ~torch.from_numpy(same)).sum())
+        wrong += int(((verdict == -1) & torch.from_numpy(same)).sum())
+        undecided += int((verdict == 0).sum())
+        inside += int((verdict == 1).sum())
+    return wrong, undecided, inside
+
+
+def write(path, network, error, bound, gap, wrong, undecided, inside) -> None:
+    """One line a network, and, when full, in the table that is kept."""
+    units = sum(int(np.prod(n.shape)) for n in network.gates)
+    row = [
+        path.parent.name,
+        path.stem,
+        network.inputs,
+        network.outputs,
+        units,
+        INPUTS,
+        f"{float(error.max()):.1e}",
+        f"{float(bound.max()):.1e}",
+        f"{gap:.1e}",
+        INPUTS * PROBES,
+        inside,
+        undecided,
+        wrong,
+    ]
+    print(*row)
+    if FULL:
+        new = not TABLE.exists()
+        with TABLE.open("a", newline="") as handle:
+            out = csv.writer(handle)
+            if new:
+                out.writerow(
+                    [
+                        "family",
+                        "network",
+                        "inputs",
+                        "outputs",
+                        "gate_units",
+                        "rows",
+                        "largest_error",
+                        "largest_bound",
+                        "jacobian_gap",
+                        "probes",
+                        "inside",
+                        "undecided",
+                        "wrong",
+                    ]
+                )
+            out.writerow(row)
