@@ -103,11 +103,13 @@ def explain(
     )
 
 
-def report(explanation: Explanation, path: str | Path, *, top: int = 10) -> Path:
+def report(
+    explanation: Explanation, path: str | Path, *, top: int = 10, title: str | None = None
+) -> Path:
     """Write an Explanation as one self-contained HTML file, whole or not at all."""
     from gatewise.show.report import report as write
 
-    return write(explanation, path, top=top)
+    return write(explanation, path, top=top, title=title)
 
 
 def save(explanation: Explanation, folder: str | Path, *, top: int = 10, **files: Any) -> Path:

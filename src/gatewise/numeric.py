@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from enum import IntEnum
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,6 +56,12 @@ def exact_dot(a: Sequence[float], x: Sequence[Fraction | float], b: float = 0.0)
     """a . x + b in rational arithmetic: floats are dyadic rationals, so nothing is rounded."""
     terms = (Fraction(p) * Fraction(q) for p, q in zip(a, x, strict=True) if p)
     return sum(terms, Fraction(b))
+
+
+def as_tensor(values: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Numbers in any container (lists, arrays, tables, tensors) as a tensor."""
+    held = values if isinstance(values, Tensor) else np.asarray(values)
+    return torch.as_tensor(held, dtype=dtype, device=device)
 
 
 def as_float_dtype(dtype: torch.dtype | str | None) -> torch.dtype:

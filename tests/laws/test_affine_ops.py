@@ -12,8 +12,8 @@ from gatewise.ir.kinds import Affine
 from gatewise.ops import TorchExample
 from gatewise.ops.affine import dense, dense_back
 from gatewise.read.torch import read_exported
+from laws import affine_laws
 from laws.examples import params, read_example, torch_source
-from oracles import affine_laws
 
 
 @pytest.mark.parametrize("law", affine_laws.LAWS, ids=lambda law: law.__name__)

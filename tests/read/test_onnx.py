@@ -150,8 +150,9 @@ def test_folding_keeps_the_type_of_the_source():
 
 def test_squeeze_without_axes_takes_the_batch_too():
     """As the model itself does at batch 1."""
-    network = read("a = Squeeze(x) b = Relu(a) y = Unsqueeze(b, first)", "float[N,2,1] x",
-                   first=np.array([0]))
+    network = read(
+        "a = Squeeze(x) b = Relu(a) y = Unsqueeze(b, first)", "float[N,2,1] x", first=np.array([0])
+    )
     assert network.node("a").shape == (2,)
     assert torch.equal(network(X[:, :2]), X[:, :2].relu())
 

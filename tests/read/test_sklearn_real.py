@@ -22,29 +22,28 @@ pytestmark = [
 
 
 def titanic(folder):
-    table = pd.read_csv(folder / "titanic" / "titanic_kaggle.csv")
+    table = pd.read_csv(folder / "tabular" / "titanic" / "titanic_kaggle.csv")
     numbers = ["Age", "SibSp", "Parch", "Fare"]
     return table, table["Survived"], numbers, ["Pclass", "Sex", "Embarked"]
 
 
 def german(folder):
-    table = pd.read_csv(folder / "german_credit" / "german.csv", header=None)
+    table = pd.read_csv(folder / "tabular" / "german_credit" / "german.csv", header=None)
     table.columns = [f"A{i}" for i in range(1, 22)]
     numbers = [c for c in table.columns[:-1] if table[c].dtype.kind in "iuf"]
     return table, table["A21"], numbers, [c for c in table.columns[:-1] if c not in numbers]
 
 
 def adult(folder):
-    table = pd.read_csv(
-        folder / "adult" / "adult-train.csv", header=None, na_values="?", skipinitialspace=True
-    ).head(4000)
+    file = folder / "tabular" / "adult" / "adult-train.csv"
+    table = pd.read_csv(file, header=None, na_values="?", skipinitialspace=True).head(4000)
     table.columns = [f"a{i}" for i in range(15)]
     numbers = [c for c in table.columns[:-1] if table[c].dtype.kind in "iuf"]
     return table, table["a14"], numbers, [c for c in table.columns[:-1] if c not in numbers]
 
 
 def housing(folder):
-    table = pd.read_csv(folder / "california_housing" / "housing.csv").head(4000)
+    table = pd.read_csv(folder / "tabular" / "california_housing" / "housing.csv").head(4000)
     numbers = [c for c in table.columns if c not in {"median_house_value", "ocean_proximity"}]
     return table, table["median_house_value"], numbers, ["ocean_proximity"]
 
@@ -68,7 +67,7 @@ def typical(numbers, categories) -> ColumnTransformer:
 def fitted(data):
     table, y, numbers, categories = data
     if y.dtype.kind == "f":
-        net = MLPRegressor((16, 8), max_iter=15, random_state=0)
+        net = MLPRegressor(hidden_layer_sizes=(16, 8), max_iter=15, random_state=0)
         end = TransformedTargetRegressor(net, transformer=StandardScaler())
     else:
         end = MLPClassifier((16, 8), max_iter=15, random_state=0)

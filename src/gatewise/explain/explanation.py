@@ -209,7 +209,7 @@ def explain(
     )
     weight, offset = found.maps.rows(chosen)
     error, bound = _certificate(found, x, weight, offset, chosen, tell)
-    scale = matrix.values.std(0)
+    scale = deviation(matrix.values)
     return Explanation(
         network,
         matrix,
@@ -228,6 +228,14 @@ def explain(
         target_name,
         "the mean of the data" if reference is None else "the given reference",
     )
+
+
+def deviation(values: Floats) -> Floats:
+    """(features,) the standard deviation, and exactly 0 for a column of one value.
+
+    numpy's gives 1e-17 for a column of 0.1, because the mean of it is rounded.
+    """
+    return np.where(np.ptp(values, axis=0) == 0, 0.0, values.std(axis=0))
 
 
 def pick_outputs(

@@ -25,6 +25,7 @@ from gatewise.ir.kinds import (
     map_tensors,
     tensors,
 )
+from gatewise.numeric import as_tensor
 
 T = TypeVar("T")
 INPUT = "input"
@@ -114,7 +115,7 @@ class Network:
 
     def rows(self, X: Any) -> Tensor:
         """X as a (rows, *input_shape) tensor of the network's dtype, on its device."""
-        x = torch.as_tensor(X, dtype=self.dtype, device=self.device)
+        x = as_tensor(X, self.dtype, self.device)
         if x.ndim < 2 or math.prod(x.shape[1:]) != self.inputs:
             raise WrongShape(
                 f"the network takes rows of {self.inputs} inputs, shape (rows, {self.inputs})"

@@ -17,7 +17,7 @@ from gatewise.ir.pattern import Pattern
 from gatewise.ir.rounding import path_terms
 from gatewise.linear.collapse import apply, collapse, walk_back
 from gatewise.linear.freeze import freeze
-from gatewise.numeric import gamma, underflow
+from gatewise.numeric import as_tensor, gamma, underflow
 
 CHUNK_BYTES = 16 << 20  # of gate slopes and cotangents alive at once: what fits the caches
 
@@ -93,7 +93,7 @@ class AffineMap:
             yield part, freeze(self.network, self.pattern[part])
 
     def _rows(self, x: Any, width: int) -> Tensor:
-        rows = torch.as_tensor(x, dtype=self.network.dtype, device=self.network.device)
+        rows = as_tensor(x, self.network.dtype, self.network.device)
         rows = rows.reshape(len(rows), -1) if rows.ndim else rows.reshape(1, 1)
         if rows.shape != (len(self), width):
             raise WrongShape(

@@ -7,6 +7,7 @@ from gatewise.ops import (
     conv,
     gates,
     identity,
+    moments,
     norm,
     normalise,
     pad,
@@ -45,6 +46,7 @@ TABLE: tuple[Entry, ...] = (
     *products.ENTRIES,
     *smooth.ENTRIES,
     *softmax.ENTRIES,
+    *moments.ENTRIES,
     *normalise.ENTRIES,
     *attention.ENTRIES,
 )

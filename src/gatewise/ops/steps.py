@@ -56,7 +56,12 @@ def _step(b: Builder, x: Ref, name: str, at: Operand) -> Ref:
 
 def always(b: Builder, x: Operand, value: float) -> Ref:
     """A constant, said of every finite x."""
-    return times(b, computed(b, x), 0, bias=number(value))
+    return b.affine(torch.zeros_like, computed(b, x), bias=number(value), pullback=nothing)
+
+
+def nothing(g: Tensor) -> tuple[Tensor, ...]:
+    """The transpose of the zero map (an infinite x times 0 would not be 0)."""
+    return (torch.zeros_like(g),)
 
 
 # -- logic: what a comparison gives is 0 or 1 --

@@ -22,7 +22,8 @@ from gatewise.ir.network import Network, Node, fold, with_head
 from gatewise.ir.rounding import Enclosure, enclose_node, undecided_knots
 from gatewise.numeric import unit_roundoff
 
-ROWS = 24
+ROWS, FEW_ROWS = 24, 8
+LARGE = 1 << 20  # numbers in all values of a row: such a network is checked on few rows
 STATED = {torch.float64: 1e-9, torch.float32: 1e-4}  # of the largest output
 READING_ULPS = 64  # roundings made while reading: a folded BatchNorm, a constant's square root
 DEEP_ULPS = 1024  # the stated tolerance is never below so many roundings of the largest value
@@ -52,7 +53,7 @@ def check_reading(
     network: Network,
     run: Callable[[Tensor], Any],
     *,
-    rows: int | Tensor = ROWS,
+    rows: int | Tensor | None = None,
     source: str,
     exact_dtype: torch.dtype = torch.float64,
 ) -> Network:
@@ -60,11 +61,12 @@ def check_reading(
 
     run: x (rows, *network.input_shape) of exact_dtype -> any array of rows * outputs numbers: the
     source's own answer, its head included. It is given several rows at once, so that a model in
-    which rows mix is found out. rows: how many random ones, or the rows themselves.
+    which rows mix is found out. rows: how many random ones (24, or 8 for
+    a large network), or the rows themselves.
     source: what to call it, as in "the torch module". exact_dtype: what `run` computes in.
     Rows on which the source gives NaN or infinity say nothing: they are left out and counted.
     """
-    x = sample_rows(network, rows) if isinstance(rows, int) else network.rows(rows)
+    x = network.rows(rows) if isinstance(rows, Tensor) else sample_rows(network, rows)
     parts = [_compare(network, run, part, source, exact_dtype) for part in _chunks(network, x)]
     both = _join(parts)
     good = both.theirs.isfinite().all(1)
@@ -74,8 +76,10 @@ def check_reading(
     )
 
 
-def sample_rows(network: Network, count: int = ROWS, seed: int = 0) -> Tensor:
+def sample_rows(network: Network, count: int | None = None, seed: int = 0) -> Tensor:
     """Seeded random rows of several scales: normal, ten times normal, and with many zeros."""
+    if count is None:
+        count = ROWS if sum(math.prod(n.shape) for n in network.nodes) < LARGE else FEW_ROWS
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(count, *network.input_shape, generator=generator, dtype=torch.float64)
     x[1::3] *= 10
@@ -106,13 +110,13 @@ def _compare(
                 f"the Network read from {source} gives {network.outputs} outputs a row, but for "
                 f"{len(x)} rows its source gives shape {tuple(theirs.shape)}. {ADVICE}"
             )
-        ours = network.predict(x.double())
-        bound, jumped, largest = _rounding(with_head(network.to(exact_dtype)), x)
+        value, bound, jumped, largest = _rounding(with_head(network.to(exact_dtype)), x)
+        ours = value if exact_dtype == network.dtype else network.predict(x.double())
     return Comparison(theirs.reshape(len(x), -1), ours, bound, jumped, largest)
 
 
-def _rounding(network: Network, x: Tensor) -> tuple[Tensor, Tensor, float]:
-    """Twice the running error bound, the rows where a step is undecided, the largest |value|."""
+def _rounding(network: Network, x: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
+    """f(x), twice its error bound, the rows where a step is undecided, the largest |value|."""
     jumped = torch.zeros(len(x), dtype=torch.bool)
     largest = [float(x.abs().max())]
 
@@ -125,7 +129,8 @@ def _rounding(network: Network, x: Tensor) -> tuple[Tensor, Tensor, float]:
 
     y = fold(network, Enclosure(x, torch.zeros_like(x)), step)[network.output]
     bound = 2 * y.error + READING_ULPS * unit_roundoff(x.dtype) * y.value.abs()
-    return bound.double().reshape(len(x), -1).nan_to_num(torch.inf), jumped, max(largest)
+    bound = bound.double().reshape(len(x), -1).nan_to_num(torch.inf)
+    return y.value.reshape(len(x), -1), bound, jumped, max(largest)
 
 
 def _undecided_jump(kind: Pieces, z: Enclosure) -> Tensor:

@@ -15,7 +15,7 @@ from gatewise.ir.network import Network, Node
 from gatewise.ir.pattern import Pattern
 from gatewise.ir.rounding import path_terms
 from gatewise.linear.affine_map import AffineMap, chunk_rows
-from gatewise.numeric import Verdict, decide, gamma, underflow
+from gatewise.numeric import Verdict, as_tensor, decide, gamma, underflow
 from gatewise.patterns.observe import pattern as pattern_of
 from gatewise.regions.constraints import Frozen, frozen, magnitude, slack, spread, strict, visit
 
@@ -104,7 +104,7 @@ class Region:
         return Margin(*(torch.cat(column) for column in zip(*found, strict=True)))
 
     def _points(self, X: Any) -> Tensor:
-        x = torch.as_tensor(X, dtype=self.network.dtype, device=self.network.device)
+        x = as_tensor(X, self.network.dtype, self.network.device)
         x = x.unsqueeze(0) if x.ndim == 2 else x
         if x.ndim != 3 or x.shape[2] != self.network.inputs or x.shape[0] not in (1, len(self)):
             raise WrongShape(

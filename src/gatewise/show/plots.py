@@ -31,18 +31,13 @@ def coverage(e: Explanation, ax: Axes | None = None, *, top: int = 10) -> Figure
     first = min(top, e.clusters)
     part = float(e.share[:first].sum())
     ax.plot([first], [part], "o", color=UP, ms=6)
-    says: dict[str, Any] = {
-        "text": f"{first} largest: {percent(part)}",
-        "color": INK,
-        "fontsize": TEXT,
-        "va": "bottom",
-        "textcoords": "offset points",
-    }
-    if part > 0.7:  # the corner below the line is free
-        ax.annotate(xy=(1, 0), xytext=(-4, 6), xycoords="axes fraction", ha="right", **says)
-    else:  # above the line, which only rises
-        left = first <= e.clusters**0.4
-        ax.annotate(xy=(first, part), xytext=(0, 8), ha="left" if left else "right", **says)
+    says: dict[str, Any] = {"color": INK, "fontsize": TEXT, "textcoords": "offset points"}
+    text = f"● {first} largest: {percent(part)}"
+    if part > 0.15:  # the line only rises, so the corner below it is free
+        ax.annotate(text, (1, 0), (-4, 6), xycoords="axes fraction", ha="right", **says)
+    else:
+        left = first < e.clusters**0.3
+        ax.annotate(text, (first, part), (0, 8), ha="left" if left else "right", **says)
     ax.set(
         xscale="log",
         ylim=(0, 1.04),
@@ -94,6 +89,7 @@ def margins(e: Explanation, ax: Axes | None = None) -> Figure:
         xscale="log", xlabel=f"distance to the wall, {facts.unit(e)}s (log scale)", ylabel="rows"
     )
     ax.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+    ax.margins(y=0.16)
     ax.grid(axis="y", color=LINE, lw=0.8)
     _floor(ax, e, 10 ** (low - room))
     return figure_of(ax)

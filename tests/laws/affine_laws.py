@@ -69,8 +69,10 @@ def rounding(kind, shapes, shape):
     wide = [v.double() for v in x]
     most = exact.magnitude(*(v.abs() for v in wide))
     within(
-        single.linear(*x).double(), exact.linear(*wide),
-        gamma(kind.terms, torch.float32) * most, f"terms={kind.terms} is too few",
+        single.linear(*x).double(),
+        exact.linear(*wide),
+        gamma(kind.terms, torch.float32) * most,
+        f"terms={kind.terms} is too few",
     )
     more = gamma(kind.terms + 1, torch.float32) * (most + bias_of(exact).abs())
     within(single(*x).double(), exact(*wide), more, f"terms={kind.terms} is too few with bias")
