@@ -49,7 +49,7 @@ class Verdict(IntEnum):
 
 def decide(value: Tensor, bound: Tensor | float) -> Tensor:
     """Verdicts of `value > 0` (int8): YES where value > bound, NO where value < -bound."""
-    return (value > bound).to(torch.int8) - (value < -torch.as_tensor(bound)).to(torch.int8)
+    return (value > bound).to(torch.int8) - (value < -bound).to(torch.int8)
 
 
 def exact_dot(a: Sequence[float], x: Sequence[Fraction | float], b: float = 0.0) -> Fraction:

@@ -18,6 +18,7 @@ from gatewise.ir.pattern import Packer, Pattern, layout
 from gatewise.ir.rounding import enclose
 from gatewise.patterns import hashing
 from gatewise.patterns.census import census
+from gatewise.patterns.exact import affordable, exact_codes
 from gatewise.patterns.hashing import group
 from gatewise.patterns.observe import Observer, observe_fast, observe_running, pattern
 from nets import F64, mixed, mlp, networks, rows
@@ -117,17 +118,55 @@ def test_a_hash_collision_is_noticed(monkeypatch):
     assert len({bytes(b) for b in bits}) == len(found.first)
 
 
-def test_units_in_doubt_are_those_within_rounding_of_their_knot():
-    """Rows put exactly on a unit's wall, up to rounding, are reported; the others are not."""
+def walls(network, x):
+    """x moved onto the wall of the first unit, up to rounding."""
+    w, c = network.nodes[0].kind.weights[0], network.nodes[0].kind.bias
+    return x - ((x @ w[0] + c[0]) / (w[0] @ w[0]))[:, None] * w[0]
+
+
+def test_units_in_doubt_are_those_within_rounding_of_their_knot(monkeypatch):
+    """Rows put on a unit's wall, up to rounding, are reported; the others are not."""
+    monkeypatch.setattr("gatewise.patterns.exact.BUDGET", 0)
     network = mlp(3, 5, 4, 1, seed=2)
     w, c = network.nodes[0].kind.weights[0], network.nodes[0].kind.bias
     x = rows(network, 40)
-    on_wall = x[:10] - ((x[:10] @ w[0] + c[0]) / (w[0] @ w[0]))[:, None] * w[0]
+    on_wall = walls(network, x[:10])
     found = census(network, torch.cat([on_wall, x[10:]]))
     exact = [exact_mlp([(w, c)], row)[0][0] for row in on_wall]
     doubt = {i for i, z in enumerate(exact) if abs(z) < 1e-16}
     assert doubt <= set(np.flatnonzero(found.undecided).tolist()) <= set(range(10))
     assert doubt
+
+
+def test_what_float64_leaves_open_is_decided_in_rational_arithmetic():
+    """Deep rows on a wall: every code is the exact one, and some float64 codes were not."""
+    network = mlp(6, 12, 12, 1, seed=5)
+    layers = [(n.kind.weights[0], n.kind.bias) for n in network.nodes if n.layer == "Affine"]
+    x = walls(network, rows(network, 60))
+    found = census(network, x)
+    assert not found.undecided.any()
+    wrong_in_float = 0
+    for i, row in enumerate(x):
+        _, z = exact_mlp(layers, row)
+        exact = [v > 0 for layer in z[:-1] for v in layer]
+        codes = found.pattern[found.ids[i : i + 1]]
+        assert torch.cat([codes.codes(n)[0] for n in codes]).tolist() == exact
+        rounded = pattern(network, row[None])
+        wrong_in_float += torch.cat([rounded.codes(n)[0] for n in rounded]).tolist() != exact
+    assert wrong_in_float > 0
+
+
+@given(networks(), st.integers(0, 99))
+def test_rational_codes_are_those_of_float64_away_from_walls(network, seed):
+    x = rows(network, 3, seed)
+    if not affordable(network):
+        assert any(n.layer == "Product" for n in network.nodes)
+        return
+    for row in x:
+        near = pattern(network, row[None])
+        exact = exact_codes(network, row)
+        for name in near:
+            assert torch.equal(exact[name].long(), near.codes(name).long())
 
 
 @given(networks(), st.integers(0, 99))
@@ -138,7 +177,8 @@ def test_thresholds_flag_every_row_that_the_running_bound_would(network, seed):
     slow = observe_running(network, layout(network), x)
     assert np.array_equal(fast.pattern.bits, slow.pattern.bits)
     assert flagged[slow.undecided > 0].all()
-    assert np.array_equal(Observer(network)(x).undecided, slow.undecided)
+    settled = Observer(network)(x).undecided
+    assert np.array_equal(settled, slow.undecided * (not affordable(network)))
 
 
 def test_running_bound_holds_in_float32_against_float64():

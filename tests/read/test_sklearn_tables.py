@@ -594,6 +594,14 @@ STEPS = st.sampled_from(
 )
 
 
+def wobble(model, x) -> float:
+    """How far the answers move, of the largest, when x does by 1e-13 of itself: some Pipelines
+    whiten a direction in which the data do not vary, and so magnify every rounding."""
+    here = model.predict(x)
+    moved = np.abs(model.predict(x * (1 + 1e-13 * (-1.0) ** np.arange(4))) - here).max()
+    return float(moved / max(1, np.abs(here).max()))
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
 @given(
     steps=st.lists(STEPS, min_size=1, max_size=4),
@@ -617,5 +625,5 @@ def test_random_pipelines(steps, gaps, linear, seed):
         model.fit(x, y)
     except (TypeError, ValueError):
         return  # sparse where it must not be, more components than columns, and the like
-    net = agree(model, x, 1e-8)
+    net = agree(model, x, 1e-9 + wobble(model, x))
     assert len(net.feature_names) == net.inputs

@@ -13,6 +13,7 @@ from gatewise.ir.kinds import Pieces, Winner
 from gatewise.ir.network import Network, Node, fold
 from gatewise.ir.pattern import Layout, Packer, Pattern, layout
 from gatewise.ir.rounding import Enclosure, enclose_node, undecided_knots, undecided_winners
+from gatewise.patterns.exact import affordable, exact_codes
 from gatewise.patterns.thresholds import thresholds
 
 
@@ -32,9 +33,25 @@ class Observer:
         self.network = network
         self.fields: Layout = layout(network)
         self._running = False
+        self._exact = affordable(network)
 
     def __call__(self, x: Tensor) -> Observed:
         """Outputs and patterns of x (rows, *input_shape), and undecided units of each row."""
+        seen = self._observe(x)
+        if self._exact:
+            self._settle(seen, x)
+        return seen
+
+    def _settle(self, seen: Observed, x: Tensor) -> None:
+        """Decide the units that float64 could not, in rational arithmetic."""
+        for row in seen.undecided.nonzero()[0].tolist():
+            packer = Packer(self.fields, 1)
+            for name, codes in exact_codes(self.network, x[row]).items():
+                packer.put(name, codes)
+            seen.pattern.bits[row] = packer.bits[0]
+            seen.undecided[row] = 0
+
+    def _observe(self, x: Tensor) -> Observed:
         if self._running:
             return observe_running(self.network, self.fields, x)
         seen, flagged = observe_fast(self.network, self.fields, x)
@@ -43,8 +60,8 @@ class Observer:
             # Thresholds flag most rows of a deep network: take the running bound at once.
             self._running = True
         if len(rows):
-            exact = observe_running(self.network, self.fields, x[torch.from_numpy(rows)])
-            seen.undecided[rows] = exact.undecided
+            closer = observe_running(self.network, self.fields, x[torch.from_numpy(rows)])
+            seen.undecided[rows] = closer.undecided
         return seen
 
 
