@@ -240,6 +240,22 @@ def tensors(kind: Kind) -> list[Tensor]:
     return found
 
 
+def settings(kind: Kind) -> tuple[str, ...]:
+    """What a kind is besides its tensors, as text that is the same in every run."""
+    values = (getattr(kind, field.name) for field in dataclasses.fields(kind))
+    return (kind_name(kind), *(_text(v) for v in values if not isinstance(v, Tensor)))
+
+
+def _text(value: Any) -> str:
+    """A rule by name (a function's repr holds its address), anything else by its repr."""
+    if isinstance(value, tuple):
+        return ",".join(_text(v) for v in value if not isinstance(v, Tensor))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        parts = (_text(getattr(value, field.name)) for field in dataclasses.fields(value))
+        return f"{type(value).__name__}({','.join(parts)})"
+    return getattr(value, "__qualname__", None) or repr(value)
+
+
 # -- the two directions through an Affine; values are (Q, k, *shape) with Q = P or 1 --
 
 

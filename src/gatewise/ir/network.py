@@ -23,6 +23,7 @@ from gatewise.ir.kinds import (
     Winner,
     kind_name,
     map_tensors,
+    settings,
     tensors,
 )
 from gatewise.numeric import as_tensor
@@ -251,10 +252,11 @@ def require_piecewise_affine(network: Network, task: str) -> None:
 
 
 def fingerprint(network: Network) -> str:
-    """sha256 over structure and every tensor: two networks that agree compute the same."""
+    """sha256 over structure, settings and tensors: two networks that agree compute the same."""
     digest = hashlib.sha256()
     for node in network.nodes + network.head:
-        digest.update(repr((node.name, node.layer, node.inputs, node.shape)).encode())
+        structure = (node.name, node.layer, node.inputs, node.shape, settings(node.kind))
+        digest.update(repr(structure).encode())
         for tensor in tensors(node.kind):
             digest.update(repr((tuple(tensor.shape), str(tensor.dtype))).encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -92,10 +92,10 @@ class Builder:
 
 
 def constant(value: Operand) -> Tensor:
-    """A constant operand as float64 (integers stay integers: they are positions)."""
+    """A copy of a constant operand, float64 (integers stay integers: they are positions)."""
     # through numpy, since torch would round a Python number to float32
     tensor = value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
-    tensor = tensor.detach()
+    tensor = tensor.detach().clone()  # a model trained on must not change what was read
     return tensor.double() if tensor.is_floating_point() or tensor.ndim == 0 else tensor
 
 

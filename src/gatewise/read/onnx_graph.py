@@ -179,6 +179,7 @@ class Walk:
         _refuse_attributes(adapter, attributes, what)
         self._refuse_size(node, inputs, what)
         self.builder.at(path(node), entry)
+        self.builder.outputs = len(node.output)
         operands = [self._operand(name, what) for name in node.input]
         while operands and operands[-1] is None:
             operands.pop()

@@ -13,9 +13,9 @@ from torch import Tensor
 from gatewise.ir.kinds import scale, scale_back
 from gatewise.ops import TORCH, Builder, Ref
 from gatewise.ops.affine import linear
-from gatewise.read.pipeline import ORIGINAL, Floats, Frame, Reading, Variable
+from gatewise.read.pipeline import ORIGINAL, Floats, Frame, Reading, Variable, union
 from gatewise.read.prepare import Group, Original, Prepare, needed_columns, own
-from gatewise.read.raw_table import listed
+from gatewise.read.raw_table import listed, plural
 
 
 def preprocess(reading: Reading, frame: Frame) -> tuple[Builder, Ref, dict[str, Any]]:
@@ -121,7 +121,7 @@ def _names(reading: Reading, b: Builder, inputs: Sequence[int]) -> dict[str, Any
     chosen = [reading.variables[v] for v in inputs]
     names = tuple(_numbered([v.name for v in chosen]))
     plain = [v.source for v in chosen] == [Original(j) for j in range(len(reading.columns))]
-    b.notes += _notes(reading, chosen, names)
+    b.notes += _notes(reading, chosen)
     if plain:
         return {"feature_names": names, "prepare": None}
     sources = own([v.source for v in chosen if v.source is not None])
@@ -165,16 +165,21 @@ def _groups(reading: Reading, chosen: Sequence[Variable], names: Sequence[str]) 
     }
 
 
-def _notes(reading: Reading, chosen: Sequence[Variable], names: Sequence[str]) -> list[str]:
+def _notes(reading: Reading, chosen: Sequence[Variable]) -> list[str]:
     """One note a step that left columns in its own units; one for the raw columns not used."""
-    units: dict[str, list[str]] = {}
-    for variable, name in zip(chosen, names, strict=True):
-        units.setdefault(variable.unit, []).append(name)
-    notes = [
-        f"in transformed units, since the step is not affine: {listed(made)}, {unit}"
-        for unit, made in units.items()
-        if unit != ORIGINAL
-    ]
+    units: dict[str, list[Variable]] = {}
+    for variable in chosen:
+        units.setdefault(variable.unit, []).append(variable)
+    notes = [_unit_note(reading, unit, made) for unit, made in units.items() if unit != ORIGINAL]
     seen = {j for v in chosen for j in v.origin}
     unseen = [name for j, name in enumerate(reading.columns) if j not in seen]
     return [*notes, f"columns the model does not use: {listed(unseen)}"] if unseen else notes
+
+
+def _unit_note(reading: Reading, unit: str, made: Sequence[Variable]) -> str:
+    raw = [reading.columns[j] for j in union([v.origin for v in made])]
+    noun = "columns" if len(raw) > 1 else "column"
+    return (
+        f"{plural(len(made), 'input')} made of {noun} {listed(raw, 20)}: {unit}, a step that is "
+        f"not affine, so they are in its units"
+    )
