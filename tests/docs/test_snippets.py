@@ -3,7 +3,8 @@
 The blocks of a page run in order, in one fresh namespace and an empty folder. A ```text block
 right after a ```python block is what it must print (`...` stands for anything, as in doctest);
 with ```text about, a number may differ by a factor of two (the last digits of a training run do,
-from processor to processor), and one in scientific notation by a factor of thirty. A block under `<!-- skip: reason -->` does not run, and is listed as skipped with its reason.
+from processor to processor), and one in scientific notation by a factor of thirty. A block under
+`<!-- skip: reason -->` does not run, and is listed as skipped with its reason.
 """
 
 from __future__ import annotations

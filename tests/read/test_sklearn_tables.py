@@ -595,6 +595,11 @@ STEPS = st.sampled_from(
 )
 
 
+def one_power(steps) -> bool:
+    """Powers of powers of powers of four columns are millions of columns."""
+    return sum(isinstance(step, PolynomialFeatures) for step in steps) <= 1
+
+
 def wobble(model, x) -> float:
     """How far the answers move, of the largest, when x does by 1e-13 of itself: some Pipelines
     whiten a direction in which the data do not vary, and so magnify every rounding."""
@@ -605,7 +610,7 @@ def wobble(model, x) -> float:
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
 @given(
-    steps=st.lists(STEPS, min_size=1, max_size=4),
+    steps=st.lists(STEPS, min_size=1, max_size=4).filter(one_power),
     gaps=st.booleans(),
     linear=st.booleans(),
     seed=st.integers(0, 9),

@@ -53,12 +53,11 @@ class AffineMap:
 
     def rows(self, outputs: Sequence[int]) -> tuple[Tensor, Tensor]:
         """The rows of W and entries of b for some outputs: (rows, k, inputs) and (rows, k)."""
-        parts = []
+        weight = self._empty(len(outputs), self.network.inputs)
+        offset = self._empty(len(outputs))
         for part, frozen in self.frozen(len(outputs)):
-            weight, offset = collapse(frozen, outputs)
-            rows = part.stop - part.start  # a network without gates has one map for them all
-            parts.append((weight.expand(rows, -1, -1), offset.expand(rows, -1)))
-        return torch.cat([w for w, _ in parts]), torch.cat([b for _, b in parts])
+            weight[part], offset[part] = collapse(frozen, outputs)
+        return weight, offset
 
     def matrix(self) -> Tensor:
         """W: (rows, outputs, inputs)."""
@@ -105,6 +104,11 @@ class AffineMap:
     def _walk(self, x: Tensor, walk: Callable[[Network, Tensor], Tensor]) -> Tensor:
         parts = [walk(frozen, x[part].unsqueeze(1)) for part, frozen in self.frozen()]
         return torch.cat(parts)
+
+    def _empty(self, *shape: int) -> Tensor:
+        """Room for the answer, filled a chunk at a time: nothing is held twice."""
+        n = self.network
+        return torch.empty(len(self), *shape, dtype=n.dtype, device=n.device)
 
 
 def chunk_rows(network: Network, vectors: int) -> int:

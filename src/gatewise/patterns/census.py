@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import reduce
 
 import numpy as np
 import torch
@@ -16,10 +15,11 @@ from gatewise.errors import EmptyData
 from gatewise.ir.network import Network, require_piecewise_affine
 from gatewise.ir.pattern import Pattern
 from gatewise.linear.affine_map import AffineMap, node_size
-from gatewise.patterns.hashing import group, hashes, names
+from gatewise.patterns.hashing import group, names
 from gatewise.patterns.observe import Observer
 
 BATCH_BYTES = 4 << 20  # of one value at the widest node: a few of them fit the last-level cache
+MERGE_ROWS = 65_536  # distinct patterns to wait for before the first merge
 Ids = NDArray[np.int64]
 
 
@@ -68,7 +68,7 @@ class Census:
 
     def merge(self, other: Census) -> Census:
         """The census of the rows of `self` followed by those of `other`."""
-        return _ordered(_merge(self, other))
+        return _ordered([self, other])
 
 
 def census(
@@ -90,20 +90,15 @@ def census(
     exact = network.to(torch.float64)
     observer = Observer(exact)
     step = batch_size or default_batch(exact)
-    parts: list[Census] = []
+    whole, waiting = [], []
     for start in range(0, len(x), step):
         batch = x[start : start + step].to(exact.device, exact.dtype)
-        parts.append(_single(network, observer, batch))
-        while len(parts) > 1 and parts[-1].rows >= parts[-2].rows // 2:
-            parts[-2:] = [_merge(*parts[-2:])]
+        waiting.append(_single(network, observer, batch))
+        if sum(map(len, waiting)) > max(map(len, whole), default=MERGE_ROWS):
+            whole, waiting = [_merge([*whole, *waiting])], []
         if progress is not None:
             progress(min(start + step, len(x)))
-    return _ordered(merge_all(parts))
-
-
-def merge_all(parts: Iterable[Census]) -> Census:
-    """The census of all rows, from those of consecutive pieces."""
-    return reduce(_merge, parts)
+    return _ordered([*whole, *waiting])
 
 
 def default_batch(network: Network) -> int:
@@ -129,27 +124,32 @@ def _single(network: Network, observer: Observer, x: Tensor) -> Census:
     )
 
 
-def _merge(a: Census, b: Census) -> Census:
-    """Rows of a, then of b; clusters in order of hash."""
-    bits = np.concatenate([a.pattern.bits, b.pattern.bits])
+def _merge(parts: list[Census]) -> Census:
+    """The census of the rows of all parts, one after another; clusters in order of hash."""
+    bits = np.concatenate([p.pattern.bits for p in parts])
     found = group(bits)
-    counts = np.bincount(found.inverse, np.concatenate([a.counts, b.counts])).astype(np.int64)
-    first = np.concatenate([a.first, b.first + a.rows])[found.first]
-    ids = np.concatenate([found.inverse[a.ids], found.inverse[len(a) :][b.ids]])
+    sizes = np.concatenate([p.counts for p in parts])
+    starts = np.cumsum([0, *(p.rows for p in parts)])
+    first = np.concatenate([p.first + s for p, s in zip(parts, starts, strict=False)])[found.first]
+    offsets = np.cumsum([0, *(len(p) for p in parts)])
+    ids = [found.inverse[o : o + len(p)][p.ids] for p, o in zip(parts, offsets, strict=False)]
     return Census(
-        a.network,
-        ids,
-        counts,
+        parts[0].network,
+        np.concatenate(ids),
+        np.bincount(found.inverse, sizes).astype(np.int64),
         first,
-        Pattern(bits[found.first], a.pattern.fields),
-        np.concatenate([a.undecided, b.undecided]),
-        torch.cat([a.output, b.output]),
+        Pattern(bits[found.first], parts[0].pattern.fields),
+        np.concatenate([p.undecided for p in parts]),
+        torch.cat([p.output for p in parts]),
     )
 
 
-def _ordered(c: Census) -> Census:
-    """Largest cluster first, ties in order of hash."""
-    order = np.lexsort((hashes(c.pattern.bits), -c.counts))
+def _ordered(parts: list[Census]) -> Census:
+    """The census of all parts, largest cluster first, ties in order of hash."""
+    c = _merge(parts)
+    order = np.argsort(-c.counts, kind="stable")
+    if np.array_equal(order, np.arange(len(order))):
+        return c
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
     return dataclasses.replace(
