@@ -329,7 +329,7 @@ def test_a_wrong_shape_is_found(monkeypatch):
 
 
 def test_a_wrong_constant_is_found(monkeypatch):
-    from gatewise.read import onnx_graph
+    from gatewise.read.onnx import graph as onnx_graph
 
     fold = onnx_graph.fold_node
     monkeypatch.setattr(onnx_graph, "fold_node", lambda *a: [v + 1 for v in fold(*a)])

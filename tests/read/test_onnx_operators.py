@@ -8,8 +8,8 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from gatewise.ops import TABLE, OnnxExample
-from gatewise.read.onnx_operators import OPERATORS
-from gatewise.read.onnx_reference import Evaluator
+from gatewise.read.onnx.operators import OPERATORS
+from gatewise.read.onnx.reference import Evaluator
 from oracles import onnx_node
 
 MENDED = {*OPERATORS, "MaxPool", "Resize"}

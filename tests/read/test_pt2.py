@@ -16,7 +16,7 @@ from torch import nn
 from cases import CASES
 from gatewise.errors import CorruptModel, ModelError, UnsafeModel, UnsupportedLayer
 from gatewise.read import read
-from gatewise.read.pt2 import DTYPES, SCHEMA
+from gatewise.read.torch.pt2 import DTYPES, SCHEMA
 
 MODEL = "models/model.json"
 

@@ -37,8 +37,8 @@ from sklearn.preprocessing import (
 from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
 
 from gatewise.errors import DataError, EmptyData, WrongColumns, WrongShape
-from gatewise.read.raw_table import input_matrix
 from gatewise.read.sklearn import read_sklearn
+from gatewise.read.sklearn.raw_table import input_matrix
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -414,7 +414,7 @@ def test_nested_pipelines_and_pandas_between_steps():
         [True, True, False, False, False],
         make_column_selector(dtype_include=float),
     ],
-    ids=str,
+    ids=lambda c: type(c).__name__,
 )
 @pytest.mark.parametrize("remainder", ["drop", "passthrough", MinMaxScaler()])
 def test_column_selectors(columns, remainder):

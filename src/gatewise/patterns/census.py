@@ -90,7 +90,8 @@ def census(
     exact = network.to(torch.float64)
     observer = Observer(exact)
     step = batch_size or default_batch(exact)
-    whole, waiting = [], []
+    whole: list[Census] = []
+    waiting: list[Census] = []
     for start in range(0, len(x), step):
         batch = x[start : start + step].to(exact.device, exact.dtype)
         waiting.append(_single(network, observer, batch))

@@ -61,13 +61,13 @@ def _is_pickle(path: Path, members: list[str]) -> bool:
 
 
 def _unsafe(path: Path) -> UnsafeModel:
-    from gatewise.read.pt2 import pickled
+    from gatewise.read.torch.pt2 import pickled
 
     return UnsafeModel(pickled(path.name))
 
 
 def _pt2(path: Path, output: int | str | None) -> Network:
-    from gatewise.read.pt2 import read_pt2
+    from gatewise.read.torch.pt2 import read_pt2
 
     if isinstance(output, str):
         raise UnsupportedLayer(

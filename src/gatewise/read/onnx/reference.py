@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gatewise.read.onnx_operators import OPERATORS, Array, same_ends
+from gatewise.read.onnx.operators import OPERATORS, Array, same_ends
 
 
 class Evaluator:

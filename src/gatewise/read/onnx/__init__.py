@@ -13,11 +13,11 @@ from gatewise.ir.network import Network
 from gatewise.ops import Builder, Ref
 from gatewise.read.check import check_reading, sample_rows
 from gatewise.read.head import set_aside_head
-from gatewise.read.onnx_check import FLOATS as FLOAT_TYPES
-from gatewise.read.onnx_check import check_constants, rows_to_check, run_in_float64
-from gatewise.read.onnx_constants import refuse_size
-from gatewise.read.onnx_file import check_model, load_model
-from gatewise.read.onnx_graph import DEFAULT, Walk, needed, refuse_unknown
+from gatewise.read.onnx.check import FLOATS as FLOAT_TYPES
+from gatewise.read.onnx.check import check_constants, rows_to_check, run_in_float64
+from gatewise.read.onnx.constants import refuse_size
+from gatewise.read.onnx.file import check_model, load_model
+from gatewise.read.onnx.graph import DEFAULT, Walk, needed, refuse_unknown
 
 
 def read_onnx(source: str | Path | bytes, *, output: str | None = None) -> Network:

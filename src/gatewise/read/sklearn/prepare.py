@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewise.errors import DataError, WrongColumns
-from gatewise.read.raw_table import Table, frame_of, matrix_of, open_table
+from gatewise.read.sklearn.raw_table import Table, frame_of, matrix_of, open_table
 
 NEWLINE = "\n"
 Matrix = Any  # 2-d (1-d where a step asked for one column): float64, objects or scipy sparse

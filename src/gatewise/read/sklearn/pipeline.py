@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gatewise.read.prepare import (
+from gatewise.read.sklearn.prepare import (
     Apply,
     Cell,
     Filled,
@@ -26,7 +26,7 @@ from gatewise.read.prepare import (
     pick,
     wants_frame,
 )
-from gatewise.read.rows import Domain
+from gatewise.read.sklearn.rows import Domain
 
 Floats = NDArray[np.float64]
 ORIGINAL = "original"

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from gatewise.errors import ModelError, ReadingMismatch, UnsupportedLayer
 from gatewise.ir.network import Network
 from gatewise.read.check import check_reading
-from gatewise.read.copies import foreign_hooks, frozen_copy, unwrapped
 from gatewise.read.head import set_aside_head
-from gatewise.read.program import (
+from gatewise.read.torch.copies import foreign_hooks, frozen_copy, unwrapped
+from gatewise.read.torch.program import (
     Program,
     exact,
     from_exported,
@@ -32,8 +32,8 @@ from gatewise.read.program import (
     run_program,
     user_outputs,
 )
-from gatewise.read.signature import leaf, output_keys, pick, require_rows, sample
-from gatewise.read.walk import UnknownOperator, build
+from gatewise.read.torch.signature import leaf, output_keys, pick, require_rows, sample
+from gatewise.read.torch.walk import UnknownOperator, build
 
 SOURCE = "the torch module"
 

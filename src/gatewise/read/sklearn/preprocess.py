@@ -13,9 +13,9 @@ from torch import Tensor
 from gatewise.ir.kinds import scale, scale_back
 from gatewise.ops import TORCH, Builder, Ref
 from gatewise.ops.affine import linear
-from gatewise.read.pipeline import ORIGINAL, Floats, Frame, Reading, Variable, union
-from gatewise.read.prepare import Group, Original, Prepare, needed_columns, own
-from gatewise.read.raw_table import listed, plural
+from gatewise.read.sklearn.pipeline import ORIGINAL, Floats, Frame, Reading, Variable, union
+from gatewise.read.sklearn.prepare import Group, Original, Prepare, needed_columns, own
+from gatewise.read.sklearn.raw_table import listed, plural
 
 
 def preprocess(reading: Reading, frame: Frame) -> tuple[Builder, Ref, dict[str, Any]]:

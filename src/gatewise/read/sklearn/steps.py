@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from gatewise.read import encoders
-from gatewise.read.encoders import restart
-from gatewise.read.pipeline import Floats, Frame, Reading, applied, joined
-from gatewise.read.prepare import is_own, pick
-from gatewise.read.unwrap import under
+from gatewise.read.sklearn import encoders
+from gatewise.read.sklearn.encoders import restart
+from gatewise.read.sklearn.pipeline import Floats, Frame, Reading, applied, joined
+from gatewise.read.sklearn.prepare import is_own, pick
+from gatewise.read.sklearn.unwrap import under
 
 # A reader gives the frame after a step, or None: "not affine after all, restart".
 Reader = Callable[[Reading, Any, Frame, str], Frame | None]

@@ -20,9 +20,9 @@ from gatewise.ir.kinds import Affine
 from gatewise.ir.network import Network
 from gatewise.ops import Ref
 from gatewise.read.check import ADVICE, ROWS
-from gatewise.read.onnx_constants import Array
-from gatewise.read.onnx_graph import Walk
-from gatewise.read.onnx_reference import Evaluator
+from gatewise.read.onnx.constants import Array
+from gatewise.read.onnx.graph import Walk
+from gatewise.read.onnx.reference import Evaluator
 
 FLOATS = {1, 10, 11, 16}  # TensorProto: FLOAT, FLOAT16, DOUBLE, BFLOAT16
 DOUBLE = 11

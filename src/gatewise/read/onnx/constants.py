@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gatewise.errors import CorruptModel, GatewiseError, UnsupportedLayer
 from gatewise.ir.kinds import Shape
-from gatewise.read.onnx_reference import Evaluator
+from gatewise.read.onnx.reference import Evaluator
 
 LARGEST = 100_000_000  # numbers in one value, and in all folded constants together
 KNOWN = 1024  # numbers: constants up to this size are shown to shape inference by value

@@ -7,12 +7,12 @@ from typing import Any
 
 from gatewise.errors import ModelError
 from gatewise.ir.network import Network
-from gatewise.read.estimators import Scores, append_scores
-from gatewise.read.pipeline import Reading
-from gatewise.read.preprocess import preprocess
-from gatewise.read.sklearn_check import check_estimator
-from gatewise.read.steps import read_step
-from gatewise.read.unwrap import Plan, unwrap
+from gatewise.read.sklearn.check import check_estimator
+from gatewise.read.sklearn.estimators import Scores, append_scores
+from gatewise.read.sklearn.pipeline import Reading
+from gatewise.read.sklearn.preprocess import preprocess
+from gatewise.read.sklearn.steps import read_step
+from gatewise.read.sklearn.unwrap import Plan, unwrap
 
 
 def is_sklearn(model: Any) -> bool:

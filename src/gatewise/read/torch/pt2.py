@@ -31,7 +31,8 @@ from gatewise.ir.kinds import Shape
 from gatewise.ir.network import Network
 from gatewise.ops import TORCH
 from gatewise.read.head import set_aside_head
-from gatewise.read.program import (
+from gatewise.read.torch import check_program
+from gatewise.read.torch.program import (
     Call,
     Program,
     Var,
@@ -41,10 +42,9 @@ from gatewise.read.program import (
     one_input,
     require_stateless,
 )
-from gatewise.read.program import path_from as stack_path
-from gatewise.read.signature import pick
-from gatewise.read.torch import check_program
-from gatewise.read.walk import FOLDABLE, PYTHON, build
+from gatewise.read.torch.program import path_from as stack_path
+from gatewise.read.torch.signature import pick
+from gatewise.read.torch.walk import FOLDABLE, PYTHON, build
 
 SCHEMA = 8  # of torch.export's JSON, the major number
 DTYPES = {

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewise.errors import ModelError, UnsupportedLayer
-from gatewise.read.prepare import is_own
+from gatewise.read.sklearn.prepare import is_own
 
 INNER = {  # what stands around one model without changing its scores -> where that model is
     "FixedThresholdClassifier": "estimator_",

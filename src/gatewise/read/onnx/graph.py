@@ -18,7 +18,7 @@ from gatewise.errors import CorruptModel, GatewiseError, UnsupportedLayer
 from gatewise.ops import ONNX, Builder, Ref
 from gatewise.ops.builder import Operand
 from gatewise.ops.table import Adapter
-from gatewise.read.onnx_constants import (
+from gatewise.read.onnx.constants import (
     Array,
     fold_node,
     output_shapes,

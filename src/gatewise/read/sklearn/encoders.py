@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gatewise.errors import GatewiseError, ModelError
-from gatewise.read.pipeline import (
+from gatewise.read.sklearn.pipeline import (
     Frame,
     Reading,
     Variable,
@@ -22,9 +22,9 @@ from gatewise.read.pipeline import (
     transformed_by,
     union,
 )
-from gatewise.read.prepare import Apply, Cell, Filled, Original, Run, Source, Value
-from gatewise.read.raw_table import open_table
-from gatewise.read.rows import quiet, random_tables, some_rows
+from gatewise.read.sklearn.prepare import Apply, Cell, Filled, Original, Run, Source, Value
+from gatewise.read.sklearn.raw_table import open_table
+from gatewise.read.sklearn.rows import quiet, random_tables, some_rows
 
 INFREQUENT = "(infrequent)"
 PER_COLUMN = {  # transformers whose j-th output is made from the j-th input alone

@@ -13,11 +13,11 @@ from torch import Tensor
 from gatewise.errors import DataError, GatewiseError, ModelError
 from gatewise.ir.network import Network
 from gatewise.read.check import check_reading
-from gatewise.read.encoders import tables
-from gatewise.read.estimators import Scores
-from gatewise.read.pipeline import Reading
-from gatewise.read.raw_table import input_matrix
-from gatewise.read.rows import quiet
+from gatewise.read.sklearn.encoders import tables
+from gatewise.read.sklearn.estimators import Scores
+from gatewise.read.sklearn.pipeline import Reading
+from gatewise.read.sklearn.raw_table import input_matrix
+from gatewise.read.sklearn.rows import quiet
 
 
 class Answers:

@@ -16,7 +16,7 @@ from gatewise.ir.kinds import Shape
 from gatewise.ir.network import Network
 from gatewise.ops import TORCH
 from gatewise.ops.builder import Builder, Ref
-from gatewise.read.program import Call, Program, fill, identity, leaves
+from gatewise.read.torch.program import Call, Program, fill, identity, leaves
 
 # What an untrusted file may have executed on its constants, besides the table's own operators.
 FOLDABLE = {

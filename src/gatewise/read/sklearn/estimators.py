@@ -14,7 +14,7 @@ from gatewise.errors import UnsupportedLayer
 from gatewise.ir.network import Network
 from gatewise.ops import TORCH, Builder, Ref
 from gatewise.ops.affine import linear
-from gatewise.read.unwrap import Plan, inverse, under
+from gatewise.read.sklearn.unwrap import Plan, inverse, under
 
 Floats = NDArray[np.float64]
 HIDDEN = {"identity": "", "relu": "relu", "logistic": "sigmoid", "tanh": "tanh"}

@@ -13,7 +13,7 @@ import narwhals.stable.v2 as nw
 import numpy as np
 from numpy.typing import NDArray
 
-from gatewise.read.raw_table import frame_of, matrix_of
+from gatewise.read.sklearn.raw_table import frame_of, matrix_of
 
 ROWS = 48
 
