@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewise.errors import NotPiecewiseAffine, WrongShape
+from gatewise.errors import DataError, NotPiecewiseAffine, WrongShape
 from gatewise.ir.kinds import Smooth
 from gatewise.ir.network import forward
 from gatewise.linear.affine_map import AffineMap
@@ -130,3 +130,24 @@ def test_float32_maps_are_within_their_own_bound():
     y = torch.einsum("nof,nf->no", m.matrix(), x) + m.offset
     assert y.dtype == torch.float32
     assert ((y - network(x)).abs() <= m.bound(x)).all()
+
+
+def test_a_network_that_ends_in_a_step_has_slope_zero():
+    import dataclasses
+
+    network = mlp(4, 5, gate="step")
+    chain = dataclasses.replace(mixed(0))
+    step = next(n for n in chain.nodes if n.name == "n8")
+    ends = dataclasses.replace(chain, output=step.name, input_shape=(4,))
+    assert step.kind.constant
+    for net in (ends, network):
+        x = rows(net, 5)
+        m = maps(net, x)
+        torch.testing.assert_close(torch.einsum("nof,nf->no", m.matrix(), x) + m.offset, net(x))
+    assert not maps(ends, rows(ends, 5)).matrix().any()
+
+
+def test_outputs_that_are_not_there_are_refused():
+    network = mlp(3, 4, 2)
+    with pytest.raises(DataError, match="outputs run from 0 to 1"):
+        maps(network, rows(network)).rows([5])

@@ -11,14 +11,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewise.errors import EmptyData
+from gatewise.errors import DataError, EmptyData
 from gatewise.ir.kinds import Pieces
 from gatewise.ir.network import fold
 from gatewise.ir.pattern import Packer, Pattern, layout
 from gatewise.ir.rounding import enclose
 from gatewise.patterns import hashing
 from gatewise.patterns.census import census
-from gatewise.patterns.exact import affordable, exact_codes
+from gatewise.patterns.exact import cost, exact_codes
 from gatewise.patterns.hashing import group
 from gatewise.patterns.observe import Observer, observe_fast, observe_running, pattern
 from nets import F64, mixed, mlp, networks, rows
@@ -151,7 +151,7 @@ def test_what_float64_leaves_open_is_decided_in_rational_arithmetic():
         exact = [v > 0 for layer in z[:-1] for v in layer]
         codes = found.pattern[found.ids[i : i + 1]]
         assert torch.cat([codes.codes(n)[0] for n in codes]).tolist() == exact
-        rounded = pattern(network, row[None])
+        rounded = observe_fast(network, layout(network), row[None])[0].pattern
         wrong_in_float += torch.cat([rounded.codes(n)[0] for n in rounded]).tolist() != exact
     assert wrong_in_float > 0
 
@@ -159,7 +159,7 @@ def test_what_float64_leaves_open_is_decided_in_rational_arithmetic():
 @given(networks(), st.integers(0, 99))
 def test_rational_codes_are_those_of_float64_away_from_walls(network, seed):
     x = rows(network, 3, seed)
-    if not affordable(network):
+    if cost(network) is None:
         assert any(n.layer == "Product" for n in network.nodes)
         return
     for row in x:
@@ -178,7 +178,7 @@ def test_thresholds_flag_every_row_that_the_running_bound_would(network, seed):
     assert np.array_equal(fast.pattern.bits, slow.pattern.bits)
     assert flagged[slow.undecided > 0].all()
     settled = Observer(network)(x).undecided
-    assert np.array_equal(settled, slow.undecided * (not affordable(network)))
+    assert np.array_equal(settled, slow.undecided * (cost(network) is None))
 
 
 def test_running_bound_holds_in_float32_against_float64():
@@ -210,3 +210,52 @@ def test_no_rows_is_a_sentence():
     network = mixed(0)
     with pytest.raises(EmptyData, match="at least one row, got 0"):
         census(network, torch.zeros(0, 4, dtype=F64))
+
+
+def test_censuses_of_two_networks_do_not_merge():
+    a, b = mlp(2, 3, 1, seed=1), mlp(2, 3, 1, seed=2)
+    x = rows(a, 5)
+    with pytest.raises(DataError, match="only censuses of one network can be merged"):
+        census(a, x).merge(census(b, x))
+    assert census(a, x).merge(census(mlp(2, 3, 1, seed=1), x)).rows == 10
+
+
+def test_two_multiplied_weights_are_not_called_exact():
+    """0.1 * 3 rounds to 0.30000000000000004: the rational pattern must not be built on it."""
+    import dataclasses
+
+    def twice(u, v, x):
+        return x @ u.mT @ v.mT
+
+    network = mlp(1, 1, 1)
+    u, v = torch.tensor([[0.1]], dtype=F64), torch.tensor([[3.0]], dtype=F64)
+    kind = dataclasses.replace(
+        network.nodes[0].kind,
+        rule=twice,
+        weights=(-u, v),
+        bias=torch.tensor([0.1 * 3], dtype=F64),
+        terms=2,
+    )
+    node = dataclasses.replace(network.nodes[0], kind=kind)
+    odd = dataclasses.replace(network, nodes=(node, *network.nodes[1:]))
+    assert cost(network) is not None
+    assert cost(odd) is None
+    assert census(odd, torch.ones(1, 1, dtype=F64)).undecided.tolist() == [1]
+
+
+def test_settling_is_bounded_and_equal_rows_are_settled_once(monkeypatch):
+    network = mlp(3, 5, 4, 1, seed=2)
+    x = walls(network, rows(network, 30))
+    before = census(network, torch.cat([x, x]))
+    assert not before.undecided.any()
+    monkeypatch.setattr("gatewise.patterns.exact.AT_ONCE", 0)
+    left = census(network, x)
+    assert left.undecided.any()
+
+
+def test_a_row_of_zeros_without_biases_is_decided_at_once(monkeypatch):
+    monkeypatch.setattr("gatewise.patterns.exact.BUDGET", 0)
+    network = mlp(64, 256, 256, 1, bias=False)
+    found = census(network, torch.zeros(3, 64, dtype=F64))
+    assert not found.undecided.any()
+    assert not found.pattern.bits.any()

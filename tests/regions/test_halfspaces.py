@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import torch
 from hypothesis import given
@@ -9,7 +11,8 @@ from hypothesis import strategies as st
 
 from gatewise.patterns.observe import pattern
 from gatewise.regions.halfspaces import region
-from nets import F64, mixed, mlp, networks, rows
+from nets import F64, Chain, mixed, mlp, networks, rows
+from oracles.plain import exact_mlp
 
 
 def probes(x, k, scale, seed=0):
@@ -88,7 +91,8 @@ def test_linf_margin_is_safe_for_every_corner():
     assert (inside == 1).all()
 
 
-def test_home_on_a_wall_up_to_rounding_is_undecided_not_wrong():
+def test_a_wall_up_to_rounding_is_undecided_not_wrong(monkeypatch):
+    monkeypatch.setattr("gatewise.patterns.exact.BUDGET", 0)
     network = mlp(3, 5, 1, seed=2)
     w, c = network.nodes[0].kind.weights[0], network.nodes[0].kind.bias
     x = rows(network, 30)
@@ -112,3 +116,74 @@ def test_every_row_names_its_unit():
     sizes = {n.name: int(np.prod(n.shape)) for n in network.gates}
     assert set(h.gate) == set(sizes)
     assert all(0 <= u < sizes[g] for g, u in zip(h.gate, h.unit.tolist(), strict=True))
+
+
+def test_on_a_wall_the_exact_pattern_decides():
+    """A point on a wall up to rounding, and homes whose units tie exactly, in rationals."""
+    network = mlp(3, 5, 1, seed=2)
+    w, c = network.nodes[0].kind.weights[0], network.nodes[0].kind.bias
+    x = rows(network, 30)
+    wall = x - ((x @ w[0] + c[0]) / (w[0] @ w[0]))[:, None] * w[0]
+    found = region(network, x)
+    verdict = found.verdict(wall.unsqueeze(1))[:, 0]
+    for i in range(30):
+        _, z = exact_mlp([(w, c)], wall[i])
+        same = [v > 0 for v in z[0]] == found.pattern.codes("n1")[i].tolist()
+        assert verdict[i] == (1 if same else -1)
+
+
+def test_a_home_with_exact_ties_is_in_its_own_region():
+    network = mlp(4, 6, 6, 1, bias=False)
+    for node in network.nodes:
+        if node.layer == "Affine":
+            node.kind.weights[0].copy_((node.kind.weights[0] * 4).round())
+    x = (3 * rows(network, 40)).round()
+    x[0] = 0
+    assert region(network, x).contains(x.unsqueeze(1)).all()
+
+
+def test_underflow_is_not_taken_for_a_decision():
+    """Products that vanish in float64 and not in truth: undecided or right, never wrong."""
+    network = mlp(1, 1, 1, 1, 1)
+    scales = ((1e-200, 0.0), (1e150, 0.0), (1e150, -1e-120), (1.0, 0.0))
+    affine = [n.kind for n in network.nodes if n.layer == "Affine"]
+    for kind, (weight, bias) in zip(affine, scales, strict=True):
+        kind.weights[0].fill_(weight)
+        kind.bias.fill_(bias)
+    x = torch.full((1, 1), 1e-200, dtype=F64)
+    assert (region(network, x).verdict(x) == 1).all()
+    assert pattern(network, x).codes("n5").item()  # 1e-100 - 1e-120 > 0, though float64 says 0
+    from gatewise.linear.affine_map import AffineMap
+
+    found = AffineMap(network, pattern(network, x))
+    assert ((found.mv(x) - 1e-100).abs() <= found.bound(x)).all()
+
+
+def test_bounds_of_rows_behind_a_step_count_the_path_before_it():
+    chain = Chain(2, 5)
+    for _ in range(12):
+        chain.linear(30)
+    last = chain.linear(1)
+    chain.gate("step")
+    chain.linear(1, source="input")
+    chain.product("n13")
+    network = chain.network()
+    assert last == "n12"
+    h = region(network, rows(network, 1)).halfspaces()
+    w, b = torch.eye(2, dtype=F64).tolist(), [0.0, 0.0]
+    exact = [[Fraction(v) for v in row] for row in w]
+    offset = [Fraction(v) for v in b]
+    for node in network.nodes[:13]:
+        m, c = node.kind.weights[0].tolist(), node.kind.bias.tolist()
+        offset = [
+            sum(Fraction(p) * q for p, q in zip(r, offset, strict=True)) + Fraction(e)
+            for r, e in zip(m, c, strict=True)
+        ]
+        exact = [
+            [sum(Fraction(p) * row[j] for p, row in zip(r, exact, strict=True)) for j in range(2)]
+            for r in m
+        ]
+    sign = 1 if h.a[0, 0] * float(exact[0][0]) > 0 else -1
+    error = [abs(Fraction(float(h.a[0, j])) - sign * exact[0][j]) for j in range(2)]
+    assert 0 < sum(error) <= float(h.bound[0][0])
+    assert abs(Fraction(float(h.b[0])) - sign * offset[0]) <= float(h.bound[1][0])

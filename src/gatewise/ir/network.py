@@ -26,7 +26,7 @@ from gatewise.ir.kinds import (
     settings,
     tensors,
 )
-from gatewise.numeric import as_tensor
+from gatewise.numeric import as_float_dtype, as_tensor
 
 T = TypeVar("T")
 INPUT = "input"
@@ -124,9 +124,10 @@ class Network:
             )
         return x.reshape(-1, *self.input_shape)
 
-    def to(self, dtype: torch.dtype | None = None, device: Any = None) -> Network:
+    def to(self, dtype: torch.dtype | str | None = None, device: Any = None) -> Network:
         """A copy in another float type or on another device; self when nothing changes."""
-        dtype, device = dtype or self.dtype, torch.device(device or self.device)
+        dtype = self.dtype if dtype is None else as_float_dtype(dtype)
+        device = torch.device(device or self.device)
         if (dtype, device) == (self.dtype, self.device):
             return self
         return dataclasses.replace(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gatewise.ir.kinds import Affine, Pieces, Product, Smooth, Winner
-from gatewise.ir.network import Network, Node, fold
+from gatewise.ir.network import INPUT, Network, Node, fold
 from gatewise.numeric import gamma, underflow
 
 LIBM_ULPS = 16  # what torch's elementwise transcendental functions are trusted to, in roundings
@@ -61,8 +61,18 @@ def _affine_error(kind: Affine, xs: list[Enclosure], value: Tensor) -> Tensor:
         return kind.magnitude(*(x.error for x in xs))
     g = gamma(2 * kind.terms + 4, value.dtype)
     spread = kind.magnitude(*(x.error + g * x.value.abs() for x in xs))
-    error = (1 + g) * spread + underflow(kind.terms, value.dtype)
+    error = (1 + g) * spread + _lost(kind, xs, spread)
     return error if kind.bias is None else error + g * kind.bias.abs()
+
+
+def _lost(kind: Affine, xs: list[Enclosure], spread: Tensor) -> Tensor | float:
+    """What underflow can take from each output: nothing where every product has a zero in it."""
+    lost = underflow(kind.terms, spread.dtype)
+    if not (spread == 0).any():
+        return lost
+    weights = (w.ne(0).to(w.dtype) if w.is_floating_point() else w for w in kind.weights)
+    there = [((x.value != 0) | (x.error > 0)).to(spread.dtype) for x in xs]
+    return lost * (kind.rule(*weights, *there) > 0).to(spread.dtype)
 
 
 def undecided_knots(kind: Pieces, z: Enclosure) -> Tensor:
@@ -130,10 +140,10 @@ def _smooth_error(kind: Smooth, xs: list[Enclosure], value: Tensor) -> Tensor:
 
 
 def path_terms(network: Network, backward: bool = False) -> int:
-    """N with |computed - exact| <= gamma(N) * (the same walk over |weights|), rounding included.
+    """N with |computed - exact| <= gamma(N) * (the same walk over |weights|), at every node.
 
-    The largest sum, over paths from input to output, of each node's inner-product length plus
-    one for its bias; the walk back adds one more for each place where paths join.
+    The largest sum, over paths from the input, of each node's inner-product length plus one for
+    its bias; the walk back adds one more for each place where paths join.
     """
     joins = {n: sum(node.inputs.count(n) for node in network.nodes) for n in _names(network)}
 
@@ -144,8 +154,9 @@ def path_terms(network: Network, backward: bool = False) -> int:
             own = (kind.terms_back if backward else kind.terms) + (kind.bias is not None)
         return max(xs) + own + (joins.get(node.name, 1) - 1 if backward else 0)
 
-    return fold(network, joins.get("input", 1) if backward else 0, step)[network.output]
+    start, names = joins[INPUT] if backward else 0, [n.name for n in network.nodes]
+    return max(fold(network, start, step, keep=names).values(), default=0)
 
 
 def _names(network: Network) -> list[str]:
-    return ["input", *(n.name for n in network.nodes)]
+    return [INPUT, *(n.name for n in network.nodes)]

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gatewise.errors import WrongShape
-from gatewise.ir.kinds import Affine
-from gatewise.ir.network import Network
+from gatewise.errors import DataError, WrongShape
+from gatewise.ir.kinds import Affine, push
+from gatewise.ir.network import Network, Node, fold
 from gatewise.ir.pattern import Pattern
 from gatewise.ir.rounding import path_terms
 from gatewise.linear.collapse import apply, collapse, walk_back
 from gatewise.linear.freeze import freeze
-from gatewise.numeric import as_tensor, gamma, underflow
+from gatewise.numeric import as_tensor, gamma, underflow, unit_roundoff
 
 CHUNK_BYTES = 16 << 20  # of gate slopes and cotangents alive at once: what fits the caches
 
@@ -53,6 +53,8 @@ class AffineMap:
 
     def rows(self, outputs: Sequence[int]) -> tuple[Tensor, Tensor]:
         """The rows of W and entries of b for some outputs: (rows, k, inputs) and (rows, k)."""
+        if any(not -self.network.outputs <= o < self.network.outputs for o in outputs):
+            raise DataError(f"outputs run from 0 to {self.network.outputs - 1}, got {outputs}")
         weight = self._empty(len(outputs), self.network.inputs)
         offset = self._empty(len(outputs))
         for part, frozen in self.frozen(len(outputs)):
@@ -77,12 +79,10 @@ class AffineMap:
         products along the longest path (Higham, chapter 3.5), and W x + b rounds once more.
         """
         rows = self._rows(x, self.network.inputs).abs()
-        spread = self._walk(rows, _magnitude)
-        dtype, d = self.network.dtype, self.network.inputs
         frozen = freeze(self.network, self.pattern[:1])
         ahead, back = path_terms(frozen), path_terms(frozen, backward=True)
-        g = gamma(2 * (max(ahead, back) + ahead + d) + 8, dtype)
-        return g * spread + underflow(g / gamma(1, dtype), dtype) * (1 + spread)
+        terms = 2 * (max(ahead, back) + ahead + self.network.inputs) + 8
+        return gamma(terms, self.network.dtype) * self._walk(rows, _spread)
 
     def frozen(self, vectors: int = 1) -> Iterator[tuple[slice, Network]]:
         """The frozen networks of successive chunks of patterns, sized for `vectors` each."""
@@ -128,11 +128,21 @@ def node_size(shape: tuple[int, ...]) -> int:
 
 
 def magnitudes(frozen: Network) -> Network:
-    """The frozen network over |weights| and |biases|: M and m of every rounding bound."""
+    """The frozen network over |weights| and |biases|: M and m of every rounding bound.
+
+    Where products are rounded the bias is raised by what underflow can lose, over u: since every
+    bound is at least u times these sizes, it then pays for underflow here and all that follows.
+    """
     nodes = []
     for node in frozen.nodes:
         assert isinstance(node.kind, Affine)
-        nodes.append(dataclasses.replace(node, kind=node.kind.absolute()))
+        kind = node.kind.absolute()
+        if kind.terms:
+            lost = underflow(kind.terms, frozen.dtype) / unit_roundoff(frozen.dtype)
+            raised = lost if kind.bias is None else kind.bias + lost
+            bias = torch.as_tensor(raised, dtype=frozen.dtype, device=frozen.device)
+            kind = dataclasses.replace(kind, bias=bias)
+        nodes.append(dataclasses.replace(node, kind=kind))
     return dataclasses.replace(frozen, nodes=tuple(nodes))
 
 
@@ -141,8 +151,24 @@ def _forward(frozen: Network, x: Tensor) -> Tensor:
     return y.reshape(-1, frozen.outputs).expand(len(x), -1)
 
 
-def _magnitude(frozen: Network, x: Tensor) -> Tensor:
-    return _forward(magnitudes(frozen), x)
+def _spread(frozen: Network, x: Tensor) -> Tensor:
+    """M |x| + m, (P, outputs), and what underflow can lose on the walk back, over u.
+
+    There a product lost at a node is worth the size of the value it would have multiplied.
+    """
+    dtype = frozen.dtype
+    lost = [x.new_full((len(x), 1), underflow(frozen.inputs, dtype) / unit_roundoff(dtype))]
+
+    def step(node: Node, xs: list[Tensor]) -> Tensor:
+        assert isinstance(node.kind, Affine)
+        most = underflow(node.kind.terms_back + 1, dtype) / unit_roundoff(dtype)
+        sizes = sum(v.reshape(len(v), -1).sum(1, keepdim=True) for v in xs)
+        lost[0] = lost[0] + most * (sizes + node_size(node.shape))
+        return push(node.kind, xs)
+
+    start = x.reshape(len(x), 1, *frozen.input_shape)
+    size = fold(magnitudes(frozen), start, step)[frozen.output].reshape(-1, frozen.outputs)
+    return size + lost[0]
 
 
 def _backward(frozen: Network, g: Tensor) -> Tensor:

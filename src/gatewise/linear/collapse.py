@@ -46,8 +46,7 @@ def walk_back(frozen: Network, seed: Tensor) -> tuple[Tensor, Tensor]:
     p, k = max(frozen.patterns, len(seed)), seed.shape[1]
     g = fold_back(frozen, seed, step)
     g = seed.new_zeros(p, k, frozen.inputs) if g is None else g
-    weight = g.expand(-1, -1, *frozen.input_shape) if g.shape[2:] == (1,) else g
-    return weight.reshape(len(g), k, -1).expand(p, k, -1), offsets[0].expand(p, k)
+    return g.reshape(len(g), k, -1).expand(p, k, -1), offsets[0].expand(p, k)
 
 
 def _inner(g: Tensor, kind: Affine, shape: Shape) -> Tensor:

@@ -11,14 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gatewise.errors import EmptyData
-from gatewise.ir.network import Network, require_piecewise_affine
+from gatewise.errors import DataError, EmptyData
+from gatewise.ir.network import Network, fingerprint, require_piecewise_affine
 from gatewise.ir.pattern import Pattern
-from gatewise.linear.affine_map import AffineMap, node_size
+from gatewise.linear.affine_map import AffineMap
 from gatewise.patterns.hashing import group, names
-from gatewise.patterns.observe import Observer
+from gatewise.patterns.observe import Observer, default_batch
 
-BATCH_BYTES = 4 << 20  # of one value at the widest node: a few of them fit the last-level cache
 MERGE_ROWS = 65_536  # distinct patterns to wait for before the first merge
 Ids = NDArray[np.int64]
 
@@ -67,7 +66,14 @@ class Census:
         return np.flatnonzero(self.ids == cluster)
 
     def merge(self, other: Census) -> Census:
-        """The census of the rows of `self` followed by those of `other`."""
+        """The census of the rows of `self` followed by those of `other`, of the same network."""
+        if self.network is not other.network:
+            mine, theirs = fingerprint(self.network), fingerprint(other.network)
+            if mine != theirs:
+                raise DataError(
+                    f"only censuses of one network can be merged: their fingerprints are "
+                    f"{mine[:12]} and {theirs[:12]}"
+                )
         return _ordered([self, other])
 
 
@@ -100,13 +106,6 @@ def census(
         if progress is not None:
             progress(min(start + step, len(x)))
     return _ordered([*whole, *waiting])
-
-
-def default_batch(network: Network) -> int:
-    """Rows a batch so that a value at the widest node takes about BATCH_BYTES."""
-    widest = max([network.inputs, *(node_size(n.shape) for n in network.nodes)])
-    itemsize = torch.empty((), dtype=network.dtype).element_size()
-    return max(1, BATCH_BYTES // (itemsize * widest))
 
 
 def _single(network: Network, observer: Observer, x: Tensor) -> Census:

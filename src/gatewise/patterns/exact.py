@@ -10,33 +10,77 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gatewise.ir.kinds import Affine, Kind, Pieces, Shape, Winner, pull
 from gatewise.ir.network import INPUT, Network, Node, fold
+from gatewise.ir.pattern import Layout, Packer, layout, row_bytes
 from gatewise.numeric import exact_dot
 
 BUDGET = 300_000  # rational multiplications a row: about a second
+AT_ONCE = 3_000_000  # and for one call of `settle`: what is left stays undecided
 
 Exact = list[Fraction]
 
 
-def affordable(network: Network) -> bool:
-    """True where every node has an exact value and a row costs at most BUDGET multiplications.
+def settle(network: Network, x: Tensor) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Packed patterns of the rows of x (rows, *input_shape), and which rows have been decided.
 
-    A sum that rounds with no weight of its own (a mean: 1/3 is no float) has none here.
+    Equal rows are decided once; rows beyond the budget, and networks with no exact value, are not.
     """
-    cost = 0
+    fields = layout(network)
+    bits = np.zeros((len(x), row_bytes(fields)), np.uint8)
+    done = np.zeros(len(x), bool)
+    price = cost(network)
+    if price is None or len(x) == 0:
+        return bits, done
+    home = network.to(device="cpu")
+    distinct, inverse = torch.unique(x.cpu(), dim=0, return_inverse=True)
+    for k, row in enumerate(distinct[: AT_ONCE // price]):
+        same = (inverse == k).numpy()
+        bits[same], done[same] = _packed(home, fields, row), True
+    return bits, done
+
+
+def _packed(network: Network, fields: Layout, row: Tensor) -> NDArray[np.uint8]:
+    packer = Packer(fields, 1)
+    for name, codes in exact_codes(network, row).items():
+        packer.put(name, codes)
+    return np.asarray(packer.bits[0])
+
+
+def cost(network: Network) -> int | None:
+    """Rational multiplications a row takes, or None: a node without an exact value, or too many.
+
+    A sum that rounds with no weight of its own has none (a mean: 1/3 is no float), nor has a rule
+    that multiplies two weights (their product is rounded when the rule is read off).
+    """
+    total = 1
+    shapes = {n.name: n.shape for n in network.nodes} | {INPUT: network.input_shape}
     for node in network.nodes:
         kind = node.kind
         if isinstance(kind, Affine):
-            if kind.terms and not kind.weights:
-                return False
-            cost += math.prod(node.shape) * max(1, kind.terms)
+            if not _readable(kind):
+                return None
+            total += math.prod(node.shape) * sum(math.prod(shapes[name]) for name in node.inputs)
         elif not isinstance(kind, Pieces | Winner):
-            return False
-    return cost <= BUDGET
+            return None
+    return total if total <= BUDGET else None
+
+
+def _readable(kind: Affine) -> bool:
+    """The transpose gives the rows of L without rounding."""
+    weights = [w for w in kind.weights if w.is_floating_point()]
+    if kind.terms and not weights:
+        return False
+    return sum(not _powers_of_two(w) for w in weights) <= 1
+
+
+def _powers_of_two(w: Tensor) -> bool:
+    return bool(((w == 0) | (torch.frexp(w.double()).mantissa.abs() == 0.5)).all())
 
 
 def exact_codes(network: Network, row: Tensor) -> dict[str, Tensor]:

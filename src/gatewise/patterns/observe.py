@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +14,10 @@ from gatewise.ir.kinds import Pieces, Winner
 from gatewise.ir.network import Network, Node, fold
 from gatewise.ir.pattern import Layout, Packer, Pattern, layout
 from gatewise.ir.rounding import Enclosure, enclose_node, undecided_knots, undecided_winners
-from gatewise.patterns.exact import affordable, exact_codes
+from gatewise.patterns.exact import settle
 from gatewise.patterns.thresholds import thresholds
+
+BATCH_BYTES = 4 << 20  # of one value at the widest node: a few of them fit the last-level cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,23 +36,19 @@ class Observer:
         self.network = network
         self.fields: Layout = layout(network)
         self._running = False
-        self._exact = affordable(network)
 
     def __call__(self, x: Tensor) -> Observed:
         """Outputs and patterns of x (rows, *input_shape), and undecided units of each row."""
         seen = self._observe(x)
-        if self._exact:
-            self._settle(seen, x)
+        self._settle(seen, x)
         return seen
 
     def _settle(self, seen: Observed, x: Tensor) -> None:
-        """Decide the units that float64 could not, in rational arithmetic."""
-        for row in seen.undecided.nonzero()[0].tolist():
-            packer = Packer(self.fields, 1)
-            for name, codes in exact_codes(self.network, x[row]).items():
-                packer.put(name, codes)
-            seen.pattern.bits[row] = packer.bits[0]
-            seen.undecided[row] = 0
+        """Decide the rows that float64 could not in rational arithmetic, where possible."""
+        rows = seen.undecided.nonzero()[0]
+        bits, done = settle(self.network, x[torch.from_numpy(rows)])
+        seen.pattern.bits[rows[done]] = bits[done]
+        seen.undecided[rows[done]] = 0
 
     def _observe(self, x: Tensor) -> Observed:
         if self._running:
@@ -91,7 +90,9 @@ def _near(kind: Pieces | Winner, xs: list[Tensor], codes: Tensor, limit: Tensor)
     """Units within `limit` of another branch, or None when there is none in the batch."""
     if isinstance(kind, Winner):
         slack = kind.slack(tuple(xs), codes)
-        other = torch.arange(kind.branches).reshape(-1, *[1] * codes.ndim) != codes
+        other = (
+            torch.arange(kind.branches, device=codes.device).reshape(-1, *[1] * codes.ndim) != codes
+        )
         near = ((slack <= limit) & other).any(0)
         return near if near.any() else None
     found = None
@@ -125,15 +126,15 @@ def observe_running(network: Network, fields: Layout, x: Tensor) -> Observed:
 
 
 def pattern(network: Network, x: Tensor) -> Pattern:
-    """The pattern of every row of x (rows, *input_shape), decided in float64; no certificate."""
-    network, x = network.to(torch.float64), x.to(torch.float64)
-    fields = layout(network)
-    packer = Packer(fields, len(x))
+    """The pattern of every row of x (rows, *input_shape): decided as the census decides it."""
+    exact = network.to(torch.float64)
+    observer, step = Observer(exact), default_batch(exact)
+    parts = [observer(part.to(torch.float64)).pattern.bits for part in x.split(step)]
+    return Pattern(np.concatenate(parts), observer.fields)
 
-    def step(node: Node, xs: list[Tensor]) -> Tensor:
-        if isinstance(node.kind, Pieces | Winner):
-            packer.put(node.name, node.kind.choose(*xs))
-        return node.kind(*xs)
 
-    fold(network, x, step)
-    return Pattern(packer.bits, fields)
+def default_batch(network: Network) -> int:
+    """Rows a batch so that a value at the widest node takes about BATCH_BYTES."""
+    widest = max([network.inputs, *(math.prod(n.shape) for n in network.nodes)])
+    itemsize = torch.empty((), dtype=network.dtype).element_size()
+    return max(1, BATCH_BYTES // (itemsize * widest))

@@ -47,7 +47,8 @@ def _largest(node: Node, xs: list[Enclosure]) -> Enclosure:
     if isinstance(kind, Pieces):
         slope, offset = kind.slopes.abs().amax(0), kind.offsets.abs().amax(0)
         value = slope * xs[0].value + offset
-        return Enclosure(value, slope * xs[0].error + gamma(4, dtype) * value)
+        error = slope * xs[0].error + gamma(4, dtype) * value + underflow(1, dtype)
+        return Enclosure(value, error)
     if isinstance(kind, Winner):
         both = [_widest(kind, [getattr(x, part) for x in xs]) for part in ("value", "error")]
         return Enclosure(*both)

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gatewise.errors import WrongShape
+from gatewise.errors import DataError, WrongShape
 from gatewise.ir.kinds import Affine, Pieces, Winner, push
 from gatewise.ir.network import Network, Node
 from gatewise.ir.pattern import Pattern
 from gatewise.ir.rounding import path_terms
 from gatewise.linear.affine_map import AffineMap, chunk_rows
-from gatewise.numeric import Verdict, as_tensor, decide, gamma, underflow
+from gatewise.numeric import Verdict, as_tensor, decide, gamma
+from gatewise.patterns.exact import settle
 from gatewise.patterns.observe import pattern as pattern_of
 from gatewise.regions.constraints import Frozen, frozen, magnitude, slack, spread, strict, visit
 
@@ -78,6 +79,9 @@ class Region:
 
     def halfspaces(self, index: int = 0) -> Halfspaces:
         """The rows of one region, every unit's own, redundant ones included."""
+        if not -len(self) <= index < len(self):
+            raise DataError(f"there are {len(self)} regions, counted from 0; got index {index}")
+        index %= len(self)
         return _halfspaces(frozen(self.network, self.pattern[index : index + 1]))
 
     def verdict(self, X: Any) -> Tensor:
@@ -86,9 +90,24 @@ class Region:
         X is (k, inputs), tried against every region, or (P, k, inputs).
         """
         points = self._points(X)
-        return torch.cat(
+        answer = torch.cat(
             [_verdict(frozen(self.network, part.pattern), x) for part, x in self._parts(points)]
         )
+        return self._settled(answer, points)
+
+    def _settled(self, answer: Tensor, points: Tensor) -> Tensor:
+        """The verdicts with those that rounding left open decided by their exact pattern."""
+        open_ = (answer == 0).nonzero()
+        if not len(open_):
+            return answer
+        home, k = open_.T
+        x = points[home, k].reshape(-1, *self.network.input_shape).double()
+        bits, done = settle(self.network.to(torch.float64), x)
+        mine = self.pattern.bits[home.cpu().numpy()]
+        same = torch.from_numpy((bits == mine).all(1)).to(answer)
+        done_ = torch.from_numpy(done).to(answer.device)
+        answer[home[done_], k[done_]] = (2 * same - 1)[done_]
+        return answer
 
     def contains(self, X: Any) -> Tensor:
         """True where the point is inside, the tie rule deciding walls: (P, k)."""
@@ -98,6 +117,11 @@ class Region:
         """Distance from each home to the nearest wall of its own region."""
         s = torch.ones(self.network.inputs) if scale is None else torch.as_tensor(scale)
         s = s.to(self.network.device, self.network.dtype)
+        if s.shape != (self.network.inputs,):
+            raise WrongShape(
+                f"scale must hold one number for each of the {self.network.inputs} inputs, got "
+                f"shape {tuple(s.shape)}"
+            )
         step = max(1, chunk_rows(self.network, self.network.inputs))
         parts = [self[i : i + step] for i in range(0, len(self), step)]
         found = [_margins(frozen(p.network, p.pattern), p.home, s) for p in parts]
@@ -156,7 +180,7 @@ def _verdict(f: Frozen, x: Tensor) -> Tensor:
         kind, codes = _gate(node), f.codes(node.name)
         value = slack(kind, zs, codes)
         size = magnitude(kind, sizes[node.name], codes)
-        bound = g * size + (size > 0) * underflow(1 / g, size.dtype)
+        bound = g * size
         answer = decide(value, bound)
         tie = (bound == 0) & (value == 0)  # exactly on the wall: the tie rule says whose it is
         answer = torch.where(tie, 1 - 2 * strict(kind, codes).to(torch.int8), answer)
@@ -187,7 +211,7 @@ def _margins(f: Frozen, home: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Te
         kind, codes = _gate(node), f.codes(node.name)
         a = slack(kind, zs, codes, linear=True)
         a = a.movedim(2, -1).reshape(len(a), p, -1, d)
-        room = slack(kind, values[node.name], codes).reshape(len(a), p, -1).clamp(min=0)
+        room = slack(kind, values[node.name], codes).reshape(len(a), p, -1).clamp(min=0) + 0.0
         norms = (a.norm(dim=-1), a.abs().sum(-1), (a * scale).norm(dim=-1))
         for k, norm in enumerate(norms):
             distance = torch.where(norm > 0, room / norm, torch.inf)
