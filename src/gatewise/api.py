@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +11,12 @@ import numpy as np
 import torch
 
 from gatewise.errors import DataError
-from gatewise.explain.explanation import Explanation
+from gatewise.explain.explanation import (
+    Explanation,
+    feature_names,
+    pick_outputs,
+    require_finite,
+)
 from gatewise.explain.explanation import explain as _explain
 from gatewise.ir.network import Network, require_piecewise_affine
 from gatewise.ir.pattern import Pattern
@@ -21,7 +27,7 @@ from gatewise.patterns.census import census as _census
 from gatewise.read import read
 from gatewise.regions.halfspaces import Region
 from gatewise.regions.halfspaces import region as _region
-from gatewise.tables import Matrix, as_matrix, is_table
+from gatewise.tables import Matrix, as_matrix, as_row, counted, listed, open_table
 
 Model = Any
 OnBadRows = Literal["raise", "skip"]
@@ -52,8 +58,11 @@ def census(model: Model, X: Any, *, batch_size: int | None = None) -> Census:
 
     Memory beyond X and the answer is one batch and the distinct patterns.
     """
+    size = _positive(batch_size, "batch_size")
     network, x = _inputs(model, X)
-    return _census(network, x, batch_size=_positive(batch_size, "batch_size"))
+    found = _census(network, x, batch_size=size)
+    require_finite(np.arange(len(x)), found.output.cpu())
+    return found
 
 
 def region(model: Model, X: Any) -> Region:
@@ -82,14 +91,16 @@ def explain(
     Pipeline, a .onnx or .pt2 file, a list of (W, b)). X: a table or an array.
     target: a column of X (left out of the inputs) or a sequence, to compare with;
     output: index or name of the output(s) to explain, all by default;
-    reference: the input that contributions are measured from, the mean of the data by default.
+    reference: the input that contributions are measured from, the mean of the data by default;
+    a table of one row, a Series or a dict is matched by name, as X is.
     Raises DataError (BadRows, WrongColumns, ...) and NotPiecewiseAffine, each in one sentence.
     """
+    size = _positive(batch_size, "batch_size")
     network = as_network(model)
+    pick_outputs(network, output)
     table, truth, name = split_target(X, target)
     matrix = inputs_of(network, table, on_bad_rows)
-    if truth is not None and len(truth) != len(matrix.values) + len(matrix.skipped):
-        raise DataError(f"target has {len(truth)} values for {len(matrix.values)} rows of data")
+    base = None if reference is None else reference_of(network, matrix, reference, name)
     return _explain(
         network,
         matrix,
@@ -98,8 +109,8 @@ def explain(
         progress=progress,
         target=None if truth is None else truth[matrix.index],
         target_name=name,
-        reference=None if reference is None else np.asarray(reference, np.float64).reshape(-1),
-        batch_size=_positive(batch_size, "batch_size"),
+        reference=base,
+        batch_size=size,
     )
 
 
@@ -109,14 +120,14 @@ def report(
     """Write an Explanation as one self-contained HTML file, whole or not at all."""
     from gatewise.show.report import report as write
 
-    return write(explanation, path, top=top, title=title)
+    return write(explanation, path, top=_positive(top, "top") or 10, title=title)
 
 
 def save(explanation: Explanation, folder: str | Path, *, top: int = 10, **files: Any) -> Path:
     """Write rules.parquet, rows.parquet, maps.safetensors, meta.json and report.html."""
     from gatewise.show.save import save as write
 
-    return write(explanation, folder, top=top, **files)
+    return write(explanation, folder, top=_positive(top, "top") or 10, **files)
 
 
 def as_network(model: Model) -> Network:
@@ -126,9 +137,21 @@ def as_network(model: Model) -> Network:
 
 def inputs_of(network: Network, X: Any, on_bad_rows: OnBadRows = "raise") -> Matrix:
     """X as the network's input matrix, through its preparation where it has one."""
-    if network.prepare is not None:
-        return as_matrix(network.prepare(X), network.feature_names, network.inputs, on_bad_rows)
-    return as_matrix(X, network.feature_names, network.inputs, on_bad_rows)
+    frame = open_table(X)  # collected once where lazy, and its names are known to be distinct
+    table = X if frame is None else frame.to_native()
+    prepared = table if network.prepare is None else network.prepare(table)
+    return as_matrix(prepared, network.feature_names, network.inputs, on_bad_rows)
+
+
+def reference_of(
+    network: Network, matrix: Matrix, reference: Any, target_name: str = ""
+) -> np.ndarray[Any, Any]:
+    """The reference row: by the names of the features, or a raw row through the preparation."""
+    frame = open_table(reference)
+    if frame is not None and network.prepare is not None and len(frame) == 1:
+        raw = frame.drop(target_name, strict=False).to_native() if target_name else reference
+        reference = inputs_of(network, raw).values
+    return as_row(reference, feature_names(network, matrix), "reference", target_name)
 
 
 def split_target(
@@ -137,32 +160,80 @@ def split_target(
     """The table without its target column, the target's values, and its name."""
     if target is None:
         return X, None, ""
+    frame = open_table(X)
     if not isinstance(target, str):
-        return X, np.asarray(target), "target"
-    if not is_table(X):
+        rows = len(frame) if frame is not None else len(X) if hasattr(X, "__len__") else None
+        table = X if frame is None else frame.to_native()
+        return table, _labels(target, rows), "target"
+    if frame is None:
         raise DataError(
             f"target '{target}' names a column, but the data are an array: give a table"
         )
-    import narwhals.stable.v2 as nw
-
-    frame = nw.from_native(X)
     if target not in frame.columns:
         raise DataError(
-            f"no column '{target}' to use as target: the table has "
-            f"{', '.join(map(str, frame.columns[:20]))}"
+            f"no column '{target}' to use as target: the table has {listed(frame.columns)}"
         )
-    return frame.drop(target).to_native(), frame[target].to_numpy(), target
+    return frame.drop(target).to_native(), _labels(frame[target].to_numpy(), len(frame)), target
+
+
+def _labels(target: Any, rows: int | None) -> np.ndarray[Any, Any]:
+    """One number or one text a row; anything else is refused before any work."""
+    kind = type(target).__name__
+    if isinstance(target, dict | set | bytes) or not hasattr(target, "__len__"):
+        raise DataError(
+            f"target is a {kind}: give the name of a column, or a list or array of one value a row"
+        )
+    try:
+        values = np.asarray(target.detach().cpu() if isinstance(target, torch.Tensor) else target)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"target is not one value a row: {str(error).splitlines()[0]}") from None
+    if values.ndim != 1:
+        raise DataError(
+            f"target has shape {values.shape}: give one value a row, shape (rows,), "
+            "so target.ravel() for a single column"
+        )
+    if rows is not None and len(values) != rows:
+        raise DataError(
+            f"target has {counted(len(values), 'value')} for {counted(rows, 'row')} of data: "
+            "give one value a row"
+        )
+    _require_one_kind(target, values)
+    return values
+
+
+def _require_one_kind(target: Any, values: np.ndarray[Any, Any]) -> None:
+    """All numbers, or all texts (a missing one may be None or NaN)."""
+    mixable = values.dtype == object or isinstance(target, list | tuple)
+    cells = [c for c in target if c is not None and c == c] if mixable else []
+    texts = sum(isinstance(c, str) for c in cells)
+    if (
+        0 < texts < len(cells)
+        or (values.dtype == object and not texts)
+        or values.dtype.kind in "cV"
+    ):
+        names = sorted({type(c).__name__ for c in cells}) or [str(values.dtype)]
+        raise DataError(
+            f"target holds {' and '.join(names)}: give numbers alone or text alone, one value a row"
+        )
 
 
 def _inputs(model: Model, X: Any) -> tuple[Network, torch.Tensor]:
     network = as_network(model)
-    return network, network.rows(inputs_of(network, X).values)
+    x = network.rows(inputs_of(network, X).values)
+    require_finite(np.arange(len(x)), x.cpu())  # 1e300 does not fit a float32 network
+    return network, x
 
 
 def _positive(value: int | None, name: str) -> int | None:
-    if value is not None and value < 1:
-        raise DataError(f"{name} must be at least 1, got {value}")
-    return value
+    if value is None:
+        return None
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1 or isinstance(value, bool):
+        raise DataError(f"{name} must be a whole number, at least 1, got {value!r}")
+    return number
 
 
 __all__ = [

@@ -16,9 +16,12 @@ from rich.text import Text
 import gatewise as gw
 from gatewise.api import OnBadRows
 from gatewise.demo import run
+from gatewise.errors import ModelError
 from gatewise.ops import TABLE
+from gatewise.show.files import check_folder
 from gatewise.show.inspect import COLUMNS, node_rows, summary
-from gatewise.tables import listed, load_table
+from gatewise.show.save import FILES
+from gatewise.tables import counted, listed, load_table
 
 app = typer.Typer(
     help="Exact rules from trained networks: a network is a linear map chosen by gates.",
@@ -29,6 +32,10 @@ app = typer.Typer(
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="a .onnx or .pt2 file")]
 Data = Annotated[Path, typer.Argument(metavar="DATA", help="a .csv (with header) or .parquet file")]
 Out = Annotated[Path, typer.Option(help="folder for the results; replaced if it holds only ours")]
+Returned = Annotated[
+    str | None,
+    typer.Option(metavar="NAME|INDEX", help="which one, where MODEL returns several tensors"),
+]
 Top = Annotated[int, typer.Option(help="clusters shown in the report", min=1)]
 
 
@@ -39,13 +46,15 @@ def explain(
     out: Out,
     target: Annotated[str | None, typer.Option(help="column to compare with, not an input")] = None,
     output: Annotated[str | None, typer.Option(help="output to explain: name or index")] = None,
+    model_output: Returned = None,
     top: Top = 10,
     batch_size: Annotated[int | None, typer.Option(help="rows at a time", min=1)] = None,
     on_bad_rows: Annotated[OnBadRows, typer.Option(help="rows with NaN or infinity")] = "raise",
     margin: Annotated[bool, typer.Option(help="distance of each row to its region's wall")] = True,
 ) -> None:
     """Clusters of the rows of DATA, the exact affine rule of each, its reach and certificate."""
-    network = gw.read(model)
+    check_folder(out, FILES)
+    network = _read(model, model_output)
     table = load_table(data)
     with _progress() as tell:
         explanation = gw.explain(
@@ -63,9 +72,9 @@ def explain(
 
 
 @app.command()
-def inspect(model: Model) -> None:
+def inspect(model: Model, model_output: Returned = None) -> None:
     """Nodes, kinds, gates, parameters; is MODEL piecewise affine, and if not, what breaks it."""
-    network = gw.read(model)
+    network = _read(model, model_output)
     _print_table(COLUMNS, node_rows(network))
     for line in summary(network):
         typer.echo(line)
@@ -81,9 +90,21 @@ def ops() -> None:
 @app.command()
 def demo(out: Out = Path("demo-report"), top: Top = 10) -> None:
     """Train a small network on scikit-learn's breast cancer data and explain it."""
+    check_folder(out, FILES)
     with _progress() as tell:
         explanation = run(tell)
     _say(explanation, gw.save(explanation, out, top=top))
+
+
+def _read(model: Path, output: str | None) -> gw.Network:
+    """The network; a .pt2 file's outputs have positions, an ONNX file's have names."""
+    by_position = output is not None and model.suffix.lower() == ".pt2" and output.isdecimal()
+    try:
+        return gw.read(model, output=int(output or 0) if by_position else output)
+    except ModelError as error:
+        if "output=" not in str(error):
+            raise
+        raise ModelError(f"{error} (here: the option --model-output)") from None
 
 
 def _say(explanation: gw.Explanation, folder: Path) -> None:
@@ -92,7 +113,7 @@ def _say(explanation: gw.Explanation, folder: Path) -> None:
         typer.echo(f"  note: {note}")
     if explanation.matrix.skipped:
         typer.echo(
-            f"  skipped {len(explanation.matrix.skipped)} rows with NaN or infinity: "
+            f"  skipped {counted(len(explanation.matrix.skipped), 'row')} with NaN or infinity: "
             f"{listed(explanation.matrix.skipped)}"
         )
     typer.echo(f"wrote {folder}: open {folder / 'report.html'}")

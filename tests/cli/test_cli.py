@@ -1,13 +1,19 @@
-"""The command as its user runs it: in a process of its own, on files."""
+"""The command as its user runs it, on files.
+
+In a process of its own where signals, pipes and a full disk matter; else in this one, which saves
+the seconds that importing torch takes.
+"""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +22,36 @@ import pytest
 from safetensors.numpy import load_file
 
 import onnx_files
+from gatewise.__main__ import main
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 FILES = ["maps.safetensors", "meta.json", "report.html", "rows.parquet", "rules.parquet"]
 
 
-def gatewise(*args: object, **more) -> subprocess.CompletedProcess[str]:
+def process(*args: object, **more) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "gatewise", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, **more)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
+    return subprocess.run(command, text=True, timeout=240, **pipes)
+
+
+def gatewise(*args: object) -> subprocess.CompletedProcess[str]:
+    """The same in this process: `main` itself, with its exit code and what it printed."""
+    argv, handlers = sys.argv, [signal.getsignal(s) for s in SIGNALS]
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
+    sys.argv = ["gatewise", *map(str, args)]
+    try:
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as done:
+            main()
+    finally:
+        sys.argv = argv
+        for number, handler in zip(SIGNALS, handlers, strict=True):
+            signal.signal(number, handler)
+    code = done.value.code
+    if isinstance(code, str):  # Python prints it and exits with 1
+        err.write(code + "\n")
+        code = 1
+    said = [s.flush() or s.buffer.getvalue().decode() for s in (out, err)]
+    return subprocess.CompletedProcess(sys.argv, code or 0, *said)
 
 
 def table(path: Path, n: int = 60, columns: int = 4, seed: int = 0) -> np.ndarray:
@@ -38,7 +67,7 @@ def done(tmp_path_factory):
     folder = tmp_path_factory.mktemp("explain")
     model = onnx_files.mlp(folder / "model.onnx", (4, 8, 8, 1))
     x = table(folder / "data.csv")
-    result = gatewise(
+    result = process(
         "explain",
         model,
         folder / "data.csv",
@@ -176,6 +205,7 @@ def test_mistakes_are_one_line(done, tmp_path):
     cut = tmp_path / "cut.onnx"
     cut.write_bytes(model.read_bytes()[:200])
     refused(gatewise("inspect", cut), "cut.onnx")
+    refused(gatewise("explain", model, folder / "no.csv", "--out", out), "no.csv")
     assert not out.exists()
     assert not [p for p in tmp_path.iterdir() if p.suffix == ".partial"]
 
@@ -196,7 +226,7 @@ def test_bad_rows_can_be_skipped(done, tmp_path):
     )
     refused(gatewise(*args), "rows 2 (counted from 0)")
     skipped = gatewise(*args, "--on-bad-rows", "skip")
-    assert skipped.returncode == 0 and "skipped 1 rows with NaN or infinity: 2" in skipped.stdout
+    assert skipped.returncode == 0 and "skipped 1 row with NaN or infinity: 2" in skipped.stdout
     assert json.loads((tmp_path / "o/meta.json").read_text())["skipped_rows"] == [2]
 
 
@@ -265,14 +295,15 @@ def test_inspect_names_what_breaks_it(tmp_path):
     curved = onnx_files.mlp(tmp_path / "a.onnx", (2, 3, 1), head="")
     said = gatewise("inspect", curved)
     assert said.returncode == 0
-    for word in ("gemm0", "relu0", "Gate", "Affine", "piecewise affine: 3 gate units in 1 gates"):
+    for word in ("gemm0", "relu0", "Gate", "Affine", "piecewise affine: 3 gate units in 1 gate"):
         assert word in said.stdout
     head = gatewise("inspect", onnx_files.mlp(tmp_path / "b.onnx", (2, 3, 2), head="Softmax"))
     assert "set aside" in head.stdout
 
 
-def test_ops_prints_the_table():
-    said = gatewise("ops", env={**os.environ, "COLUMNS": "200"})
+def test_ops_prints_the_table(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    said = gatewise("ops")
     assert said.returncode == 0
     for word in ("ReLU", "Gate", "Conv", "Affine", "Softmax", "Smooth", "Product"):
         assert word in said.stdout
@@ -287,3 +318,66 @@ def test_a_name_is_never_markup(done, tmp_path):
     model.graph.node[0].name = "[red]danger[/red]"
     onnx.save(model, tmp_path / "m.onnx")
     assert "[red]danger[/red]" in gatewise("inspect", tmp_path / "m.onnx").stdout
+
+
+def test_the_folder_is_checked_before_any_work(done, tmp_path):
+    """Neither model nor data exist, and the sentence is about the folder."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/thesis.tex").write_text("years of work")
+    said = gatewise("explain", "no.onnx", "no.csv", "--out", tmp_path / "out")
+    refused(said, "thesis.tex", "not a result of gatewise")
+    refused(gatewise("demo", "--out", tmp_path / "out"), "thesis.tex")
+
+
+def test_one_of_several_tensors_is_picked_by_its_option(done, tmp_path):
+    import onnx
+    import torch
+
+    folder, _, _ = done
+    model = onnx.load(folder / "model.onnx")
+    model.graph.output.append(
+        onnx.helper.make_tensor_value_info("h0", onnx.TensorProto.FLOAT, ["batch", 8])
+    )
+    onnx.save(model, tmp_path / "two.onnx")
+    refused(gatewise("inspect", tmp_path / "two.onnx"), "h0", "--model-output")
+    assert "8 outputs" in gatewise("inspect", tmp_path / "two.onnx", "--model-output", "h0").stdout
+    args = ("explain", tmp_path / "two.onnx", folder / "data.csv", "--target", "label")
+    said = gatewise(*args, "--out", tmp_path / "o", "--model-output", "h0", "--output", "3")
+    assert said.returncode == 0 and "1 output\n" in said.stdout, said.stderr
+
+    class Two(torch.nn.Module):
+        def forward(self, x):
+            return x[:, :1], x * 2
+
+    torch.export.save(torch.export.export(Two(), (torch.zeros(3, 2),)), tmp_path / "two.pt2")
+    refused(gatewise("inspect", tmp_path / "two.pt2"), "--model-output")
+    assert "2 outputs" in gatewise("inspect", tmp_path / "two.pt2", "--model-output", "1").stdout
+
+
+def test_stdout_that_cannot_be_written():
+    with Path("/dev/full").open("w") as full:
+        said = process("ops", stdout=full)
+    refused(said, "could not be read or written", "No space left on device")
+
+
+def test_a_terminal_of_ascii_and_a_reader_that_has_gone():
+    said = process("ops", env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert said.returncode == 0 and said.stderr == "" and said.stdout.isascii()
+    head, tail = os.pipe()
+    os.close(head)
+    said = process("ops", stdout=tail)
+    os.close(tail)
+    assert said.returncode != 0 and said.stderr == ""
+
+
+def test_an_interrupt_while_the_command_is_imported_is_one_line(monkeypatch):
+    """Before `main`, Python itself answers: nothing has been opened by then."""
+
+    def interrupted():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+
+    monkeypatch.setattr("gatewise.__main__._app", interrupted)
+    said = gatewise("ops")
+    assert said.returncode == 130
+    assert said.stderr == "gatewise: interrupted; nothing was left half-written\n"

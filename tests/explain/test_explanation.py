@@ -98,7 +98,7 @@ def test_an_input_with_one_value_is_named_and_harmless():
     x = rows(network, 10).numpy()
     x[:, 1] = 3.0
     e = gw.explain(network, pd.DataFrame(x, columns=["age", "<b>fixed"]))
-    assert "1 inputs have one value in all rows (<b>fixed)" in e.notes[-1]
+    assert "1 input has one value in all rows (<b>fixed)" in e.notes[-1]
     assert (e.importance[:, 0, 1] == 0).all()
     assert np.isfinite(e.values).all()
     h = e.region.halfspaces(0)
@@ -127,3 +127,15 @@ def test_facade_takes_batches_everywhere():
     assert gw.census(network, x, batch_size=2).rows == 7
     assert len(gw.region(network, x)) == 7
     assert gw.region(network, x).contains(x.unsqueeze(1)).all()
+
+
+def test_the_deviation_neither_overflows_nor_vanishes():
+    from gatewise.explain.explanation import deviation, mean
+
+    x = np.random.default_rng(0).normal(size=(50, 3))
+    np.testing.assert_array_equal(deviation(x), x.std(0))
+    np.testing.assert_array_equal(mean(x), x.mean(0))
+    for power in (1020, -1000):
+        np.testing.assert_array_equal(deviation(np.ldexp(x, power)), np.ldexp(x.std(0), power))
+        np.testing.assert_array_equal(mean(np.ldexp(x, power)), np.ldexp(x.mean(0), power))
+    assert deviation(np.full((9, 1), 0.1)).tolist() == [0]

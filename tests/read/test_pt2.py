@@ -295,3 +295,123 @@ def test_another_version_and_no_model(mlp):
         read(rewrite(mlp, {MODEL: None}))
     with pytest.raises(UnsafeModel, match="compiled code"):
         read(rewrite(mlp, {MODEL: None, "data/aotinductor/model/x.so": b"\x7fELF"}))
+
+
+# -- hostile files --
+
+
+def tensors_of(mlp: Path, **meta) -> Path:
+    """The file with the first weight's sizes, strides or offset changed."""
+    name = "data/weights/model_weights_config.json"
+    config = part(mlp, name)
+    config["config"]["0.weight"]["tensor_meta"].update(meta)
+    return rewrite(mlp, {name: json.dumps(config).encode()})
+
+
+def ints(*sizes: int) -> list[dict]:
+    return [{"as_int": n} for n in sizes]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ((100_000, 100_000), "for which the file stores 40 numbers: make it contiguous"),
+        ((1 << 25,), "make it contiguous"),
+        ((1 << 62, 1 << 62), "make it contiguous"),
+        ((-1, -(1 << 30)), "make it contiguous"),
+        ((0, 1 << 70), "do not hold a tensor of shape"),
+        ((-1, -3), "do not hold a tensor of shape"),
+    ],
+)
+def test_a_few_bytes_do_not_stand_for_a_giant_tensor(mlp, sizes, words):
+    with pytest.raises(CorruptModel, match=f"'0.weight'.*{words}"):
+        read(tensors_of(mlp, sizes=ints(*sizes), strides=ints(*(0 for _ in sizes))))
+
+
+def test_many_expanded_tensors_do_not_add_up(mlp):
+    name = "data/weights/model_weights_config.json"
+    config = part(mlp, name)
+    wide = {"sizes": ints(1 << 12, 1 << 11), "strides": ints(0, 0)}
+    for payload in config["config"].values():
+        payload["tensor_meta"].update(wide)
+    with pytest.raises(CorruptModel, match="make it contiguous"):
+        read(rewrite(mlp, {name: json.dumps(config).encode()}))
+
+
+class Expanded(nn.Module):
+    """A buffer that stores one number and stands for four."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.register_buffer("one", torch.tensor([2.0]).expand(4))
+
+    def forward(self, x):
+        return self.layer(x) * self.one
+
+
+@pytest.mark.filterwarnings("ignore:No complete tensor found")
+def test_a_broadcast_tensor_is_read(tmp_path):
+    module, x = Expanded(), torch.randn(3, 4)
+    network = read(export(module, x, tmp_path / "m.pt2"))
+    torch.testing.assert_close(network(x).float(), module(x).detach())
+
+
+def test_constants_are_not_made_giant_by_the_graph(tmp_path):
+    class Grows(nn.Module):
+        def forward(self, x):
+            return x * torch.zeros(1, 4, dtype=x.dtype).expand(2, 4).sum()
+
+    path = export(Grows(), torch.randn(3, 4), tmp_path / "m.pt2")
+    model = part(path, MODEL)
+    for node in model["graph_module"]["graph"]["nodes"]:
+        if node["target"].endswith(("zeros.default", "expand.default")):
+            sizes = next(i for i in node["inputs"] if i["name"] == "size")
+            sizes["arg"] = {"as_ints": [1_000_000, 1_000_000]}
+            break
+    with pytest.raises(UnsupportedLayer, match="makes 1000000000000 numbers of"):
+        read(rewrite(path, {MODEL: json.dumps(model).encode()}))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_parameter_that_is_not_finite_is_named(tmp_path, value):
+    module = nn.Linear(4, 2)
+    module.weight.data[0, 0] = value
+    with pytest.raises(ModelError, match="the parameter 'weight' holds NaN or infinity"):
+        read(export(module, torch.randn(3, 4), tmp_path / "m.pt2"))
+
+
+def test_json_nested_without_end(mlp):
+    with pytest.raises(CorruptModel, match="contents do not fit together"):
+        read(rewrite(mlp, {MODEL: b"[" * 200_000}))
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe\x00", b'{"schema_version": {"major": 1e999}}'])
+def test_text_that_is_no_json_of_ours(mlp, data):
+    with pytest.raises(ModelError):
+        read(rewrite(mlp, {MODEL: data}))
+
+
+def test_an_argument_without_a_value(mlp):
+    model = part(mlp, MODEL)
+    model["graph_module"]["graph"]["nodes"][0]["inputs"][0]["arg"] = {}
+    with pytest.raises(CorruptModel, match="do not fit together"):
+        read(rewrite(mlp, {MODEL: json.dumps(model).encode()}))
+    model["graph_module"]["signature"]["input_specs"][0] = {}
+    with pytest.raises(CorruptModel, match="do not fit together"):
+        read(rewrite(mlp, {MODEL: json.dumps(model).encode()}))
+
+
+def test_an_encrypted_file(mlp):
+    data = bytearray(mlp.read_bytes())
+    with zipfile.ZipFile(mlp) as archive:
+        offsets = [i.header_offset for i in archive.infolist()]
+    where = data.index(b"PK\x01\x02")
+    while where >= 0:
+        data[where + 8] |= 1
+        where = data.find(b"PK\x01\x02", where + 4)
+    for offset in offsets:
+        data[offset + 6] |= 1
+    mlp.write_bytes(data)
+    with pytest.raises(CorruptModel, match="is encrypted: decrypt it first, or export"):
+        read(mlp)

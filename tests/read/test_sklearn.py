@@ -430,3 +430,13 @@ def test_asking_imports_nothing():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "False False", done.stderr
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["coef_", "intercept_"])
+def test_coefficients_that_are_not_finite_are_refused(name, value):
+    rng = np.random.default_rng(0)
+    model = LinearRegression().fit(rng.normal(size=(20, 3)), rng.normal(size=20))
+    setattr(model, name, np.full_like(getattr(model, name), value))
+    with pytest.raises(ModelError, match=r"'LinearRegression.*' \(Linear\) holds NaN or infinity"):
+        read_sklearn(model)

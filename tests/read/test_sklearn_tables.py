@@ -357,6 +357,9 @@ def test_powers_keep_the_linear_terms_in_original_units():
     assert net.feature_names == ("income", "income^2", "income*rooms", "rooms", "rooms^2")
     assert units(net)["income"] == "original"
     assert units(net)["rooms^2"].endswith("(PolynomialFeatures)")
+    assert any(n.startswith("the coefficients of 'income', 'rooms' are partial") for n in net.notes)
+    affine = agree(fit(PolynomialFeatures(1), table=table), table)
+    assert not any("partial" in n for n in affine.notes)
 
 
 @pytest.mark.parametrize(

@@ -331,3 +331,111 @@ def test_skorch_by_duck_typing():
     network = read(net)
     torch.testing.assert_close(network(x).float(), torch.as_tensor(net.predict(x)))
     assert "skorch" in network.notes[-1]
+
+
+# -- numbers that are not there, or are none --
+
+
+def broken(value: float, where: str) -> nn.Module:
+    module = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.BatchNorm1d(4), nn.Linear(4, 2)).eval()
+    module.state_dict()[where].view(-1)[0] = value
+    return module
+
+
+@pytest.mark.parametrize("where", ["0.weight", "3.bias", "2.weight"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_parameter_that_is_not_finite_is_named(where, value):
+    module = broken(value, where)
+    words = f"the parameter '{where}' holds NaN or infinity: check how the model was trained"
+    with pytest.raises(ModelError, match=words):
+        read(module, X)
+    with pytest.raises(ModelError, match=words):
+        read(torch.export.export(module, (X,)))
+
+
+def test_a_buffer_of_nan_is_named():
+    with pytest.raises(ModelError, match=r"the constant '2.running_mean' holds NaN"):
+        read(broken(math.nan, "2.running_mean"), X)
+
+
+def test_a_weight_that_torch_makes_nan_is_named_by_its_node():
+    module = nn.Sequential(nn.Linear(4, 4), parametrizations.weight_norm(nn.Linear(4, 2))).eval()
+    module[1].parametrizations.weight.original1.data[0] = 0  # 0 / 0
+    with pytest.raises(ModelError, match=r"'1.linear' \(Linear\) holds NaN or infinity"):
+        read(module, X)
+
+
+def test_a_mask_of_infinities_is_read():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+            self.register_buffer("mask", torch.tensor([0.0, 0.0, -math.inf, 0.0]))
+
+        def forward(self, x):
+            return torch.softmax(self.layer(x) + self.mask, 1) @ torch.ones(4, 2).to(x)
+
+    module, x = Masked().eval(), torch.randn(5, 4)
+    torch.testing.assert_close(read(module, X)(x).float(), module(x).detach())
+
+
+def test_the_meta_device_holds_no_numbers():
+    words = "'weight' is on the meta device, .*: materialise the module and load its weights"
+    with pytest.raises(ModelError, match=words):
+        read(nn.Linear(4, 2, device="meta"), X)
+    exported = torch.export.export(nn.Linear(4, 2, device="meta"), (X.to("meta"),))
+    with pytest.raises(ModelError, match=words):
+        read(exported)
+
+
+# -- what an operator gives beside its values; the eps of a type --
+
+
+class Positions(nn.Module):
+    def __init__(self, pool: bool, position: bool):
+        super().__init__()
+        self.layer, self.pool = nn.Linear(4, 4), nn.MaxPool1d(2, return_indices=True)
+        self.pools, self.position = pool, position
+
+    def forward(self, x):
+        y = self.layer(x).unsqueeze(1)
+        values, where = self.pool(y) if self.pools else y.max(1)
+        return (values + where if self.position else values).flatten(1)
+
+
+@pytest.mark.parametrize("pool", [False, True])
+def test_positions_of_maxima_are_refused_by_name_where_they_are_used(pool):
+    with pytest.raises(UnsupportedLayer, match=r"node '.*getitem'.*element 1 of what '(max|poo)"):
+        read(Positions(pool, position=True), X)
+    module, x = Positions(pool, position=False), torch.randn(5, 4)
+    torch.testing.assert_close(read(module, X)(x).float(), module(x).detach())
+
+
+class Roots(nn.Module):
+    def __init__(self, norm):
+        super().__init__()
+        self.layer, self.norm = nn.Linear(4, 4), norm
+
+    def forward(self, x):
+        return self.norm(self.layer(x) * 1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.RMSNorm(4),
+        lambda: nn.RMSNorm(4, elementwise_affine=False),
+        lambda: lambda x: F.rms_norm(x, (4,)),
+    ],
+)
+def test_rms_norm_takes_the_eps_of_the_modules_own_type(make, dtype, tmp_path):
+    """At values whose square is about the eps of float32, that of float64 gives other numbers."""
+    torch.manual_seed(0)
+    module, x = Roots(make()).to(dtype), torch.randn(20, 4, dtype=dtype)
+    expected = module(x).detach()
+    exported = torch.export.export(module, (x[:1],))
+    torch.export.save(exported, tmp_path / "m.pt2")
+    for source in (module, exported, str(tmp_path / "m.pt2")):
+        found = read(source, x[:2])(x).to(dtype)
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)

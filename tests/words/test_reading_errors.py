@@ -241,6 +241,23 @@ def test_pickles_by_any_name(tmp_path, what, suffix):
         read(path)
 
 
+@pytest.mark.parametrize("protocol", [0, 1])
+@pytest.mark.parametrize("what", [{"a": 1}, list(range(500)), Path("x"), 3])
+@pytest.mark.parametrize("suffix", ["pt2", "pt", "onnx"])
+def test_old_pickles_are_called_what_they_are(tmp_path, protocol, what, suffix):
+    path = tmp_path / f"model.{suffix}"
+    path.write_bytes(pickle.dumps(what, protocol))
+    with pytest.raises(UnsafeModel, match=rf"'model.{suffix}' is a pickle"):
+        read(path)
+
+
+@pytest.mark.parametrize("text", [b".", b"I am no pickle.", b"]no", b"(" * 10, b"PK\x03\x04"])
+def test_other_text_is_not_called_a_pickle(tmp_path, text):
+    (tmp_path / "model.pt2").write_bytes(text)
+    with pytest.raises(CorruptModel, match=r"so copy it again or export the model again with"):
+        read(tmp_path / "model.pt2")
+
+
 @pytest.mark.parametrize("suffix", [".pt", ".PTH", ".pkl", ".joblib", ".ckpt"])
 def test_suffixes_of_pickles(tmp_path, suffix):
     with pytest.raises(UnsafeModel, match="is a pickle"):
@@ -258,7 +275,10 @@ def test_files(tmp_path):
         read(save(tmp_path / "m", "text"))
     with pytest.raises(ModelError, match="weights without the model that uses them"):
         read(save(tmp_path / "m.safetensors", "text"))
-    with pytest.raises(CorruptModel, match=r"not a whole .pt2 file .*: it may be truncated; copy"):
+    with pytest.raises(
+        CorruptModel,
+        match=r"not a whole .pt2 file .*: it may be truncated, so copy",
+    ):
         read(save(tmp_path / "m.pt2", "text"))
     with pytest.raises(CorruptModel, match=r"is empty \(0 bytes\): export or copy it again"):
         (tmp_path / "e.onnx").touch()

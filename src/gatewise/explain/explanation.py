@@ -6,6 +6,8 @@ share an activation pattern are a cluster, and on it the network is f(x) = W x +
 
 from __future__ import annotations
 
+import operator
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gatewise.errors import DataError
+from gatewise.errors import BadRows, DataError
 from gatewise.ir.network import Network
 from gatewise.patterns.census import Census, census
 from gatewise.regions.halfspaces import Margin, Region
-from gatewise.tables import Matrix, listed
+from gatewise.tables import Matrix, counted, listed
 
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
@@ -114,7 +116,8 @@ class Explanation:
     @property
     def importance(self) -> Floats:
         """(clusters, outputs, features) |W_j| sd_j, scaled to sum to 1."""
-        raw = np.abs(self.coefficients) * self.scale
+        # Scaled by a power of two, which rounds nothing: products of huge numbers overflow.
+        raw = np.abs(self.coefficients) * np.ldexp(self.scale, -_exponents(self.scale).max())
         total = raw.sum(-1, keepdims=True)
         return np.asarray(np.divide(raw, total, out=np.zeros_like(raw), where=total > 0))
 
@@ -126,8 +129,10 @@ class Explanation:
     def cluster_mean(self, column: NDArray[Any]) -> Floats:
         """(clusters, ...) the mean of a per-row column over each cluster."""
         column = np.asarray(column, np.float64).reshape(len(self), -1)
-        sums = np.stack([np.bincount(self.ids, c, self.clusters) for c in column.T], 1)
-        return sums / self.census.counts[:, None]
+        top = _exponents(column)
+        small = np.ldexp(column, -top)
+        sums = np.stack([np.bincount(self.ids, c, self.clusters) for c in small.T], 1)
+        return np.asarray(np.ldexp(sums / self.census.counts[:, None], top))
 
     @property
     def active(self) -> dict[str, Ids]:
@@ -159,9 +164,9 @@ class Explanation:
             return self.network.notes
         return (
             *self.network.notes,
-            f"{len(still)} inputs have one value in all rows "
-            f"({listed(still)}): their importance is 0, and margins in standard deviations "
-            "hold them fixed",
+            f"{counted(len(still), 'input')} {'has' if len(still) == 1 else 'have'} one value in "
+            f"all rows ({listed(still)}): the importance is 0, and margins in standard deviations "
+            f"hold {'it' if len(still) == 1 else 'them'} fixed",
         )
 
     @property
@@ -179,11 +184,12 @@ class Explanation:
             else (f"; median margin {float(self.margin.scaled.median()):.3g} standard deviations")
         )
         return (
-            f"Explanation: {len(self)} rows in {self.clusters} clusters, "
-            f"{len(self.feature_names)} features, {len(self.outputs)} outputs\n"
+            f"Explanation: {counted(len(self), 'row')} in {counted(self.clusters, 'cluster')}, "
+            f"{counted(len(self.feature_names), 'feature')}, "
+            f"{counted(len(self.outputs), 'output')}\n"
             f"  largest cluster {self.share[0]:.1%} of the rows{margin}\n"
             f"  largest error |Wx + b - f(x)| {self.max_error:.2g} (bound {self.max_bound:.2g}), "
-            f"{len(self.undecided)} rows undecided"
+            f"{counted(len(self.undecided), 'row')} undecided"
         )
 
 
@@ -207,9 +213,24 @@ def explain(
     found = census(
         network, x, batch_size=batch_size, progress=lambda n: tell("patterns", n, len(x))
     )
+    require_finite(matrix.index, found.output)
     weight, offset = found.maps.rows(chosen)
     error, bound = _certificate(found, x, weight, offset, chosen, tell)
+    base = mean(matrix.values) if reference is None else np.asarray(reference, np.float64)
+    require_finite(
+        matrix.index, error, bound, _largest(found, matrix.values, weight, offset, base * 0)
+    )
+    if not np.isfinite(_largest(found, matrix.values, weight, offset, base)).all():
+        raise DataError(
+            f"the network overflows on the reference, whose largest number is "
+            f"{np.abs(base).max():.3g}: give a reference near the data"
+        )
     scale = deviation(matrix.values)
+    margins = _margins(network, x, found, scale, tell) if margin else None
+    if margins is not None:
+        # A distance may be infinite: a region need not have a wall.
+        kept = (torch.where(t.isinf(), 0.0, t).cpu() for t in (margins.l2, margins.scaled))
+        require_finite(matrix.index, *kept)
     return Explanation(
         network,
         matrix,
@@ -219,23 +240,64 @@ def explain(
         names,
         weight.cpu().numpy(),
         offset.cpu().numpy(),
-        matrix.values.mean(0) if reference is None else np.asarray(reference, np.float64),
+        base,
         scale,
         error,
         bound,
-        _margins(network, x, found, scale, tell) if margin else None,
+        margins,
         target,
         target_name,
         "the mean of the data" if reference is None else "the given reference",
     )
 
 
+def require_finite(index: Ids, *columns: Any) -> None:
+    """Raise BadRows, naming the rows of `index`, where a per-row result is not finite."""
+    good = np.ones(len(index), bool)
+    for column in columns:
+        good &= np.isfinite(np.asarray(column)).reshape(len(index), -1).all(1)
+    if not good.all():
+        bad = tuple(index[~good].tolist())
+        raise BadRows(
+            f"the network overflows on {counted(len(bad), 'row')} of {len(good)}: rows "
+            f"{listed(bad)} (counted from 0). Their numbers are too large for float64 to compute "
+            "with: repair or leave them out",
+            bad,
+        )
+
+
+def _largest(
+    found: Census, values: Floats, weight: torch.Tensor, offset: torch.Tensor, base: Floats
+) -> Floats:
+    """(rows,) at least every |contribution| and |base value|, and their sum: finite if they are."""
+    steep = weight.abs().amax((1, 2)).cpu().numpy()[found.ids]
+    high = offset.abs().amax(1).cpu().numpy()[found.ids]
+    with np.errstate(over="ignore", invalid="ignore"):
+        spread = np.abs(values).max(1) + np.abs(base).max()
+        return np.asarray(high + steep * spread * values.shape[1] * 2)
+
+
+def _exponents(values: Floats) -> NDArray[np.int32]:
+    """(columns,) e with |v| <= 2**e in each column, so that v / 2**e can be squared and summed."""
+    top = np.max(np.abs(values), axis=0, initial=0, where=np.isfinite(values))
+    return np.asarray(np.frexp(top)[1])
+
+
+def mean(values: Floats) -> Floats:
+    """(features,) the mean; no sum overflows, and scaling by a power of two rounds nothing."""
+    top = _exponents(values)
+    return np.asarray(np.ldexp(np.ldexp(values, -top).mean(0), top))
+
+
 def deviation(values: Floats) -> Floats:
     """(features,) the standard deviation, and exactly 0 for a column of one value.
 
-    numpy's gives 1e-17 for a column of 0.1, because the mean of it is rounded.
+    numpy's gives 1e-17 for a column of 0.1, because the mean of it is rounded. Scaled by a power
+    of two before squaring, so that neither 1e300 overflows nor 1e-300 vanishes.
     """
-    return np.where(np.ptp(values, axis=0) == 0, 0.0, values.std(axis=0))
+    top = _exponents(values)
+    spread = np.ldexp(np.ldexp(values, -top).std(axis=0), top)
+    return np.where((values == values[:1]).all(0), 0.0, spread)
 
 
 def pick_outputs(
@@ -245,18 +307,41 @@ def pick_outputs(
     names = network.output_names or tuple(f"y{i}" for i in range(network.outputs))
     if outputs is None:
         return list(range(network.outputs)), tuple(names)
-    asked = [outputs] if isinstance(outputs, int | str) else list(outputs)
+    asked = list(outputs) if isinstance(outputs, list | tuple | np.ndarray) else [outputs]
+    if not asked:
+        raise DataError(
+            f"output= is empty: name at least one of the network's {listed(names)}, "
+            "or leave it out for all"
+        )
     chosen = [_output_index(o, names) for o in asked]
+    if len(set(chosen)) < len(chosen):
+        twice = next(names[i] for i in chosen if chosen.count(i) > 1)
+        raise DataError(f"output= names '{twice}' more than once: name each output once")
     return chosen, tuple(names[i] for i in chosen)
 
 
-def _output_index(asked: int | str, names: Sequence[str]) -> int:
-    text = str(asked)
-    if text in names:
-        return list(names).index(text)
-    if text.lstrip("-").isdigit() and -len(names) <= int(text) < len(names):
-        return int(text) % len(names)
-    raise DataError(f"no output {asked!r}: the network has {len(names)} ({listed(names)})")
+def _output_index(asked: Any, names: Sequence[str]) -> int:
+    """A whole number is a position; a text is a name, or else a position written out."""
+    if isinstance(asked, str) and asked in names:
+        return list(names).index(asked)
+    position = _whole(asked)
+    if position is not None and -len(names) <= position < len(names):
+        return position % len(names)
+    raise DataError(
+        f"no output {asked!r}: the network has {len(names)} ({listed(names)}), and each is picked "
+        f"by its name or its position, counted from 0"
+    )
+
+
+def _whole(asked: Any) -> int | None:
+    if isinstance(asked, str):
+        return int(asked) if re.fullmatch(r"-?[0-9]{1,9}", asked) else None
+    if isinstance(asked, bool | np.bool_):
+        return None
+    try:
+        return operator.index(asked)
+    except TypeError:
+        return None
 
 
 def feature_names(network: Network, matrix: Matrix) -> tuple[str, ...]:

@@ -142,9 +142,11 @@ class Network:
         kinds = [kind_name(n.kind) for n in self.nodes]
         count = ", ".join(f"{kinds.count(k)} {k}" for k in dict.fromkeys(kinds))
         units = sum(math.prod(n.shape) for n in self.gates)
-        return (
-            f"Network({self.inputs} inputs -> {self.outputs} outputs; {count}; {units} gate units)"
+        size = " -> ".join(
+            f"{n} {what}{'s' * (n != 1)}"
+            for n, what in ((self.inputs, "input"), (self.outputs, "output"))
         )
+        return f"Network({size}; {count}; {units} gate units)"
 
 
 def _or_shape(shape: Shape) -> str:

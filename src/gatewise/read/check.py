@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gatewise.errors import ReadingMismatch
-from gatewise.ir.kinds import Pieces
+from gatewise.errors import ModelError, ReadingMismatch
+from gatewise.ir.kinds import Affine, Pieces
 from gatewise.ir.network import Network, Node, fold, with_head
 from gatewise.ir.rounding import Enclosure, enclose_node, undecided_knots
 from gatewise.numeric import unit_roundoff
@@ -74,6 +74,25 @@ def check_reading(
     return dataclasses.replace(
         network, notes=(*network.notes, _note(note, int(good.sum()), len(x), source, exact_dtype))
     )
+
+
+def require_finite(network: Network, masks: bool = False) -> None:
+    """Refuse NaN or infinity in the numbers of affine nodes, naming the node.
+
+    masks: infinity may be added (what is behind it is a softmax).
+    """
+    for node in network.nodes:
+        if not isinstance(node.kind, Affine):
+            continue
+        good = all(bool(w.isfinite().all()) for w in node.kind.weights if w.is_floating_point())
+        if node.kind.bias is not None:
+            bias = node.kind.bias
+            good &= not bool((bias.isnan() if masks else ~bias.isfinite()).any())
+        if not good:
+            raise ModelError(
+                f"'{node.name}' ({node.layer}) holds NaN or infinity: check how the model was "
+                f"trained"
+            )
 
 
 def sample_rows(network: Network, count: int | None = None, seed: int = 0) -> Tensor:

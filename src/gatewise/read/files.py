@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import pickletools
 import zipfile
 from pathlib import Path
 
 from gatewise.errors import CorruptModel, ModelError, UnsafeModel, UnsupportedLayer
 from gatewise.ir.network import Network
 
+HEAD, STEPS = 1 << 16, 64  # bytes and steps by which an old pickle is told
 PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".joblib", ".ckpt", ".bin", ".sav", ".dill", ".mar"}
 
 
@@ -53,11 +55,27 @@ def _members(path: Path) -> list[str]:
 
 
 def _is_pickle(path: Path, members: list[str]) -> bool:
-    """Starts as a pickle of protocol 2 to 5 does, or is a torch.save archive."""
+    """Starts as a pickle does, or is a torch.save archive."""
     with path.open("rb") as file:
-        head = file.read(2)
-    begins = head[:1] == b"\x80" and head[1:] in {b"\x02", b"\x03", b"\x04", b"\x05"}
-    return begins or any(name.endswith("data.pkl") for name in members)
+        head = file.read(HEAD)
+    begins = head[:1] == b"\x80" and head[1:2] in {b"\x02", b"\x03", b"\x04", b"\x05"}
+    return begins or any(name.endswith("data.pkl") for name in members) or _is_old_pickle(head)
+
+
+def _is_old_pickle(head: bytes) -> bool:
+    """Does it read as a pickle of protocol 0 or 1, up to its end or for many steps?
+
+    Those have no mark at their start. Steps are only listed, none is taken.
+    """
+    steps = 0
+    try:
+        for code, _, _ in pickletools.genops(head):
+            steps += 1
+            if code.name == "STOP" or steps == STEPS:
+                return steps > 1
+    except Exception:  # noqa: BLE001 - whatever it stumbles on: it is no pickle
+        return False
+    return False
 
 
 def _unsafe(path: Path) -> UnsafeModel:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from gatewise.ir.kinds import Affine, Pieces, Smooth, Winner, kind_name, tensors
 from gatewise.ir.network import Network, Node, breaker
+from gatewise.tables import counted
 
 COLUMNS = ("node", "layer", "kind", "shape", "branches", "parameters")
 
@@ -19,7 +20,7 @@ def node_rows(network: Network) -> Iterator[tuple[str, ...]]:
             node.name,
             node.layer + (" (set aside)" if node in network.head else ""),
             kind_name(node.kind),
-            "x".join(map(str, node.shape)) or "1",
+            _shape(node.shape),
             f"{math.prod(node.shape)} x {node.kind.branches}" if gate else "",  # type: ignore[union-attr]
             str(_parameters(node) or ""),
         )
@@ -36,16 +37,25 @@ def verdict(network: Network) -> str:
     units = sum(math.prod(n.shape) for n in network.gates)
     if not units:
         return "affine: no gates, one map for every input"
-    return f"piecewise affine: {units} gate units in {len(network.gates)} gates"
+    return (
+        f"piecewise affine: {counted(units, 'gate unit')} in {counted(len(network.gates), 'gate')}"
+    )
 
 
 def summary(network: Network) -> list[str]:
     """Size, verdict and notes, a line each."""
     return [
-        f"{network.inputs} inputs, {network.outputs} outputs, {network.parameters} parameters",
+        f"{counted(network.inputs, 'input')}, {counted(network.outputs, 'output')}, "
+        f"{counted(network.parameters, 'parameter')}",
         verdict(network),
         *(f"note: {note}" for note in network.notes),
     ]
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    """One row's shape; the source's own leading 1 (its batch) only where more axes follow."""
+    shown = shape[1:] if len(shape) == 2 and shape[0] == 1 else shape
+    return "x".join(map(str, shown)) or "1"
 
 
 def _parameters(node: Node) -> int:

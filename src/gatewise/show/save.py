@@ -42,7 +42,7 @@ def save(
         _write_rows(e, draft / "rows.parquet")
         _write_maps(e, draft / "maps.safetensors")
         (draft / "meta.json").write_text(
-            json.dumps(meta, indent=2, ensure_ascii=False) + "\n", "utf-8"
+            json.dumps(meta, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8"
         )
         report(e, draft / "report.html", top=top, source=meta)
     return folder

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gatewise.errors import DataError, GatewiseError, ModelError
 from gatewise.ir.network import Network
-from gatewise.read.check import check_reading
+from gatewise.read.check import check_reading, require_finite
 from gatewise.read.sklearn.encoders import tables
 from gatewise.read.sklearn.estimators import Scores
 from gatewise.read.sklearn.pipeline import Reading
@@ -37,6 +37,7 @@ def check_estimator(network: Network, estimator: Any, scores: Scores, reading: R
 
     ReadingMismatch where they differ; ModelError where no rows could be made up and none given.
     """
+    require_finite(network)
     single = holds_float32(estimator) or scores.rounds
     tried: GatewiseError | None = None
     for rows in tables(reading, single):

@@ -173,7 +173,21 @@ def _notes(reading: Reading, chosen: Sequence[Variable]) -> list[str]:
     notes = [_unit_note(reading, unit, made) for unit, made in units.items() if unit != ORIGINAL]
     seen = {j for v in chosen for j in v.origin}
     unseen = [name for j, name in enumerate(reading.columns) if j not in seen]
+    notes += _product_notes(chosen)
     return [*notes, f"columns the model does not use: {listed(unseen)}"] if unseen else notes
+
+
+def _product_notes(chosen: Sequence[Variable]) -> list[str]:
+    """Said where a raw column is an input, and powers or products of it are inputs too."""
+    original = {v.origin[0]: v.name for v in chosen if v.unit == ORIGINAL and v.origin}
+    made = {j for v in chosen if v.unit.endswith("(PolynomialFeatures)") for j in v.origin}
+    partial_ = [name for j, name in original.items() if j in made]
+    if not partial_:
+        return []
+    return [
+        f"the coefficients of {listed(partial_, 20)} are partial: powers and products of them are "
+        f"inputs of their own, so a change of such a column changes those inputs too"
+    ]
 
 
 def _unit_note(reading: Reading, unit: str, made: Sequence[Variable]) -> str:

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from gatewise.errors import ModelError, ReadingMismatch, UnsupportedLayer
 from gatewise.ir.network import Network
-from gatewise.read.check import check_reading
+from gatewise.read.check import check_reading, require_finite
 from gatewise.read.head import set_aside_head
 from gatewise.read.torch.copies import foreign_hooks, frozen_copy, unwrapped
+from gatewise.read.torch.numbers import eps_is_of, float_type, with_eps
 from gatewise.read.torch.program import (
     Program,
     exact,
@@ -41,6 +42,9 @@ SOURCE = "the torch module"
 class _Float32Only(Exception):
     """The module fixes float32 itself, so it cannot be read from a float64 copy."""
 
+    def __init__(self, why: str = "rounds to float32 itself") -> None:
+        self.why = why
+
 
 def read_torch(module: nn.Module, example: Any = None, output: int | str | None = None) -> Network:
     """f as the module computes it in eval mode; a final softmax or sigmoid is set aside.
@@ -52,8 +56,8 @@ def read_torch(module: nn.Module, example: Any = None, output: int | str | None 
     notes = _mode_notes(module)
     try:
         network = _read(module, example, output, torch.float64)
-    except _Float32Only:
-        notes += ("the module rounds to float32 itself, so it was read and checked in float32",)
+    except _Float32Only as only:
+        notes += (f"the module {only.why}, so it was read and checked in float32",)
         network = _read(module, example, output, torch.float32)
     return dataclasses.replace(network, notes=notes + network.notes)
 
@@ -77,6 +81,7 @@ def check_program(network: Network, program: Program, source: str) -> Network:
             : len(rows)
         ]
 
+    require_finite(network, masks=True)
     if program.batch not in {None, 1}:
         note = f"exported for exactly {program.batch} rows at a time; read for any number of them"
         network = dataclasses.replace(network, notes=(*network.notes, note))
@@ -105,6 +110,8 @@ def _read(module: nn.Module, example: Any, output: int | str | None, dtype: torc
         program = _plain(exported, index)
         if program.lowers and dtype == torch.float64:
             raise _Float32Only
+        if dtype == torch.float64 != float_type(module) and eps_is_of(program, dtype):
+            raise _Float32Only("takes the eps of float32 (rms_norm without eps)")
         network = set_aside_head(_build(program, exported, index))
     network = _check(network, copy, index, dtype)
     hooked = foreign_hooks(module)
@@ -154,6 +161,8 @@ def _check(network: Network, copy: nn.Module, index: int, dtype: torch.dtype) ->
 
     def alone(x: Tensor) -> Any:
         return torch.stack([leaf(copy(row), index) for row in x])
+
+    require_finite(network, masks=True)
 
     def check(run: Callable[[Tensor], Any]) -> Network:
         return check_reading(network, run, source=SOURCE, exact_dtype=dtype)
@@ -259,11 +268,17 @@ def _line(error: Exception) -> str:
 
 def _plain(exported: Any, index: int) -> Program:
     """The program; without in-place operations where old names are read after them."""
-    program = from_exported(exported, index)
+    program = _with_eps(exported, from_exported(exported, index))
     require_stateless(program)
     if in_place_is_plain(program):
         return program
-    return from_exported(_decomposed(exported, {}), index)
+    return _with_eps(exported, from_exported(_decomposed(exported, {}), index))
+
+
+def _with_eps(exported: Any, program: Program) -> Program:
+    """The program with every eps said, from the type of the input it was traced with."""
+    inputs = (n.meta["val"] for n in exported.graph.nodes if n.name == program.input)
+    return with_eps(program, next(inputs).dtype)
 
 
 def _build(program: Program, exported: Any, index: int) -> Network:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gatewise.errors import ModelError
+from gatewise.read.torch.numbers import pin_eps, require_materialised
 
 FORWARD_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 BACKWARD_HOOKS = ("_backward_hooks", "_backward_pre_hooks")
@@ -35,6 +36,7 @@ def frozen_copy(module: nn.Module, dtype: torch.dtype, hooks: bool = False) -> n
     are folded into the weights either way.
     """
     _require_initialised(module)
+    require_materialised(module)
     try:
         twin = copy.deepcopy(module, _memo(module, hooks))
     except Exception as error:
@@ -45,6 +47,7 @@ def frozen_copy(module: nn.Module, dtype: torch.dtype, hooks: bool = False) -> n
         ) from error
     with torch.no_grad():
         _fold_hooks(twin)
+    pin_eps(twin)
     twin = twin.cpu().eval().requires_grad_(False).to(dtype)
     _convert_attributes(twin, dtype)
     return twin

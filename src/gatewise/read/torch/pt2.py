@@ -18,33 +18,26 @@ from __future__ import annotations
 import json
 import math
 import re
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._ops import OpOverload, OpOverloadPacket
+from torch._ops import OpOverloadPacket
 
 from gatewise.errors import CorruptModel, ModelError, UnsafeModel, UnsupportedLayer
 from gatewise.ir.kinds import Shape
 from gatewise.ir.network import Network
-from gatewise.ops import TORCH
 from gatewise.read.head import set_aside_head
 from gatewise.read.torch import check_program
-from gatewise.read.torch.program import (
-    Call,
-    Program,
-    Var,
-    distinct,
-    exact,
-    in_place_is_plain,
-    one_input,
-    require_stateless,
-)
+from gatewise.read.torch.harmless import EXPANDED, PYTHON, require_harmless
+from gatewise.read.torch.numbers import with_eps
+from gatewise.read.torch.program import Call, Program, Var, distinct, exact, one_input
 from gatewise.read.torch.program import path_from as stack_path
 from gatewise.read.torch.signature import pick
-from gatewise.read.torch.walk import FOLDABLE, PYTHON, build
+from gatewise.read.torch.walk import build
 
 SCHEMA = 8  # of torch.export's JSON, the major number
 DTYPES = {
@@ -68,8 +61,8 @@ MEMORY = {
 ATEN = re.compile(r"torch\.ops\.aten\.([a-z0-9_]+)\.([A-Za-z0-9_]+)")
 FUNCTIONS: dict[str, Any] = {f"_operator.{f.__name__}": f for f in PYTHON}
 PLAIN = {"as_int", "as_bool", "as_string", "as_ints", "as_bools", "as_strings"}
-ALLOWED = FOLDABLE | set(TORCH)
-SIZES = ("torch.sym_", "math.")  # numbers only: harmless where nothing needs them
+MISFITS: tuple[type[Exception], ...] = (KeyError, IndexError, TypeError, AttributeError)
+MISFITS += (StopIteration, OverflowError, RecursionError, json.JSONDecodeError, UnicodeDecodeError)
 EXPORT_AGAIN = "export the model again with torch.export.save"
 
 
@@ -85,12 +78,12 @@ def load_program(path: Path, output: int | None = None) -> Program:
     try:
         with zipfile.ZipFile(path) as archive:
             return _Archive(archive, path.name).program(output)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, struct.error) as error:
         raise CorruptModel(
-            f"'{path.name}' is not a whole .pt2 file ({error}): it may be truncated; copy or "
-            f"{EXPORT_AGAIN} it"
+            f"'{path.name}' is not a whole .pt2 file ({error}): it may be truncated, so copy it "
+            f"again or {EXPORT_AGAIN}"
         ) from error
-    except (KeyError, IndexError, TypeError, AttributeError, json.JSONDecodeError) as error:
+    except MISFITS as error:
         raise CorruptModel(
             f"'{path.name}' is a .pt2 file whose contents do not fit together "
             f"({type(error).__name__}: {error}): {EXPORT_AGAIN}"
@@ -103,6 +96,7 @@ class _Archive:
     def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
         self.archive, self.name = archive, name
         self.buffers: dict[str, bytearray] = {}
+        self.expanded = 0
         names = archive.namelist()
         self.root = names[0].partition("/")[0] if names else ""
         self.parts = {n.partition("/")[2] for n in names}
@@ -169,17 +163,27 @@ class _Archive:
         """The tensor in the raw bytes; torch checks that it lies within them."""
         dtype = DTYPES[meta["dtype"]]
         size, stride = _ints(meta["sizes"]), _ints(meta["strides"])
-        if math.prod(size) == 0:
-            return torch.zeros(size, dtype=dtype)
         raw = self.buffers.setdefault(part, bytearray(self.read(part) or b""))  # tied: one buffer
+        self._require_stored(name, size, len(raw) // dtype.itemsize)
         try:
+            if math.prod(size) == 0:
+                return torch.zeros(size, dtype=dtype)
             flat = torch.frombuffer(raw, dtype=dtype)
             return flat.as_strided(size, stride, int(meta["storage_offset"]["as_int"]))
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, TypeError, OverflowError) as error:
             raise CorruptModel(
                 f"'{self.name}': the {len(raw)} bytes of '{name}' do not hold a tensor of shape "
                 f"{tuple(size)}: {EXPORT_AGAIN}"
             ) from error
+
+    def _require_stored(self, name: str, size: list[int], stored: int) -> None:
+        """Strides of 0 let a few bytes stand for any number of numbers: allowed up to a limit."""
+        self.expanded += max(0, math.prod(size) - stored)
+        if self.expanded > EXPANDED:
+            raise CorruptModel(
+                f"'{self.name}': '{name}' has shape {tuple(size)}, for which the file stores "
+                f"{stored} numbers: make it contiguous, and {EXPORT_AGAIN}"
+            )
 
     def json(self, part: str) -> Any:
         data = self.read(part)
@@ -197,6 +201,8 @@ class _Archive:
                 f"'{self.name}': part '{part}' is compressed, which torch never does: "
                 f"{EXPORT_AGAIN}"
             )
+        if info.flag_bits & 1:
+            raise CorruptModel(f"'{self.name}' is encrypted: decrypt it first, or {EXPORT_AGAIN}")
         return self.archive.read(info)
 
 
@@ -234,7 +240,8 @@ class _Graph:
             batch,
             trusted=False,
         )
-        return _harmless(program)
+        require_harmless(program)
+        return with_eps(program, DTYPES[self.graph["tensor_values"][name]["dtype"]])
 
     def _inputs(self) -> list[tuple[str, Shape]]:
         """The user's inputs; parameters, buffers and constants are put in their place."""
@@ -276,7 +283,7 @@ class _Graph:
 
     def argument(self, arg: dict[str, Any]) -> Any:
         """The value of a tagged argument."""
-        kind, value = next((k, v) for k, v in arg.items() if v is not None)
+        kind, value = [(k, v) for k, v in arg.items() if v is not None][0]  # noqa: RUF015 - see MISFITS
         if kind in PLAIN:
             return value
         if kind in {"as_float", "as_floats"}:
@@ -315,7 +322,7 @@ def _enumerated(kind: str, value: Any) -> Any:
 def _target(name: str) -> Any:
     """Python's arithmetic or an operator of aten, by name; anything else stays a name.
 
-    Looking one up runs nothing; `_harmless` decides which may be called.
+    Looking one up runs nothing; `require_harmless` decides which may be called.
     """
     if name in FUNCTIONS:
         return FUNCTIONS[name]
@@ -326,36 +333,6 @@ def _target(name: str) -> Any:
     packet = getattr(torch.ops.aten, op, None)
     known = isinstance(packet, OpOverloadPacket) and overload in packet.overloads()
     return getattr(packet, overload) if known else name
-
-
-def _harmless(program: Program) -> Program:
-    """The program itself, once every call its output needs is on our lists."""
-    needed = {id(call) for call in program.needed}
-    for call in program.calls:
-        unknown = isinstance(call.target, str) and not call.target.startswith(SIZES)
-        if unknown or (id(call) in needed and not _allowed(call)):
-            name = str(call.target).removeprefix("torch.ops.")
-            raise UnsupportedLayer(
-                f"node '{call.path}' ({name}): this operator is not in the table (`gatewise ops` "
-                f"prints it): load the model yourself and pass the module, which torch can then "
-                f"take apart, or replace the layer"
-            )
-    require_stateless(program)
-    if not in_place_is_plain(program):
-        raise UnsupportedLayer(
-            "the file's model changes a value in place and then reads it under another name: "
-            "save it after exported.run_decompositions({}), or pass the module itself"
-        )
-    return program
-
-
-def _allowed(call: Call) -> bool:
-    """Is the operator one of the table's, or on the list of what may run on constants?"""
-    if call.target in PYTHON:
-        return True
-    if not isinstance(call.target, OpOverload):
-        return False
-    return not {call.op, f"{call.op}.{call.target._overloadname}"}.isdisjoint(ALLOWED)
 
 
 def _path(node: dict[str, Any]) -> str:

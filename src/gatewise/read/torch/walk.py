@@ -16,122 +16,13 @@ from gatewise.ir.kinds import Shape
 from gatewise.ir.network import Network
 from gatewise.ops import TORCH
 from gatewise.ops.builder import Builder, Ref
-from gatewise.read.torch.program import Call, Program, fill, identity, leaves
+from gatewise.read.torch.harmless import FOLDABLE, PYTHON, require_modest
+from gatewise.read.torch.numbers import require_numbers
+from gatewise.read.torch.program import Call, Program, Var, fill, identity, leaves
 
-# What an untrusted file may have executed on its constants, besides the table's own operators.
-FOLDABLE = {
-    "add",
-    "sub",
-    "mul",
-    "div",
-    "neg",
-    "abs",
-    "sqrt",
-    "rsqrt",
-    "exp",
-    "log",
-    "pow",
-    "reciprocal",
-    "square",
-    "sum",
-    "mean",
-    "amax",
-    "amin",
-    "linalg_vector_norm",
-    "norm",
-    "matmul",
-    "mm",
-    "bmm",
-    "addmm",
-    "t",
-    "transpose",
-    "permute",
-    "view",
-    "reshape",
-    "expand",
-    "unsqueeze",
-    "squeeze",
-    "flatten",
-    "slice",
-    "select",
-    "cat",
-    "stack",
-    "index",
-    "index_select",
-    "gather",
-    "zeros",
-    "ones",
-    "full",
-    "zeros_like",
-    "ones_like",
-    "full_like",
-    "new_zeros",
-    "new_ones",
-    "new_full",
-    "empty",
-    "arange",
-    "linspace",
-    "eye",
-    "tril",
-    "triu",
-    "scalar_tensor",
-    "lift_fresh_copy",
-    "lift_fresh",
-    "clone",
-    "detach",
-    "detach_",
-    "alias",
-    "contiguous",
-    "to",
-    "_to_copy",
-    "where",
-    "eq",
-    "ne",
-    "lt",
-    "le",
-    "gt",
-    "ge",
-    "logical_not",
-    "logical_and",
-    "logical_or",
-    "bitwise_not",
-    "masked_fill",
-    "repeat",
-    "cos",
-    "sin",
-    "tanh",
-    "sigmoid",
-    "relu",
-    "softmax",
-    "_softmax",
-    "clamp",
-    "maximum",
-    "minimum",
-    "outer",
-    "einsum",
-    "sym_size",
-    "sym_numel",
-}
 RANDOM = "it draws random numbers, so the model has no fixed rules: take it out"
 SHAPES = {"zeros_like", "ones_like", "full_like", "empty_like"}
 SHAPES |= {"new_zeros", "new_ones", "new_full", "new_empty"}
-PYTHON = {
-    operator.add,
-    operator.sub,
-    operator.mul,
-    operator.truediv,
-    operator.floordiv,
-    operator.mod,
-    operator.neg,
-    operator.pow,
-    operator.getitem,
-    operator.eq,
-    operator.ne,
-    operator.lt,
-    operator.le,
-    operator.gt,
-    operator.ge,
-}
 
 
 class UnknownOperator(UnsupportedLayer):
@@ -156,6 +47,7 @@ def build(program: Program) -> Network:
 
 
 def _build(program: Program) -> Network:
+    require_numbers(program)
     b = Builder(program.input_shape)
     values: dict[str, Any] = {**program.constants, program.input: b.input}
     read: set[str] = set()
@@ -188,13 +80,24 @@ def _evaluate(b: Builder, call: Call, values: dict[str, Any], trusted: bool) -> 
     if not any(isinstance(v, Ref) for v in leaves((args, kwargs))):
         return _fold(b, call, args, kwargs, trusted)
     if call.target is operator.getitem and isinstance(args[0], tuple | list):
-        return args[0][args[1]]
+        return _part(b, call, args[0], args[1])
     first = args[0] if args else None
     if isinstance(first, Ref) and call.op in {"sym_size", "sym_numel"}:
         return _size(first.shape, *args[1:])
     if isinstance(first, Ref) and call.op in SHAPES:
         return call.target(torch.empty(first.shape, dtype=torch.float64), *args[1:], **kwargs)
     return _adapt(b, call, args, kwargs)
+
+
+def _part(b: Builder, call: Call, parts: Any, k: Any) -> Any:
+    """Element k of what an operator gives; some give less here than in torch (no positions)."""
+    if isinstance(k, int) and -len(parts) <= k < len(parts):
+        return parts[k]
+    whole = call.args[0].name if isinstance(call.args[0], Var) else "it"
+    raise b.refuse(
+        f"element {k} of what '{whole.partition('|')[0]}' gives (positions or statistics, beside "
+        f"the values) is not offered by the table: use the values alone"
+    )
 
 
 def _adapt(b: Builder, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -263,6 +166,8 @@ def _fold(
         raise b.refuse("it is not one of torch's operators")
     if not callable(call.target) or "higher_order" in str(type(call.target).__module__):
         raise UnknownOperator(str(b.refuse(_unknown(call))))
+    if not trusted:
+        require_modest(b, call, args, kwargs)
     with torch.no_grad():
         return call.target(*args, **kwargs)
 
