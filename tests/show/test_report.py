@@ -255,7 +255,7 @@ def test_a_full_disk_leaves_the_old_page(explained, tmp_path, monkeypatch):
 
 
 def test_a_folder_in_the_way(explained, tmp_path):
-    with pytest.raises(OutputError, match="folder|directory"):
+    with pytest.raises(OutputError, match=r"folder|directory"):
         report(explained(2, 3, 1), tmp_path)
 
 

@@ -85,7 +85,8 @@ def _evaluate(b: Builder, call: Call, values: dict[str, Any], trusted: bool) -> 
     if isinstance(first, Ref) and call.op in {"sym_size", "sym_numel"}:
         return _size(first.shape, *args[1:])
     if isinstance(first, Ref) and call.op in SHAPES:
-        return call.target(torch.empty(first.shape, dtype=torch.float64), *args[1:], **kwargs)
+        like = torch.zeros(first.shape, dtype=torch.float64)
+        return _cleared(call, call.target(like, *args[1:], **kwargs))
     return _adapt(b, call, args, kwargs)
 
 
@@ -169,7 +170,12 @@ def _fold(
     if not trusted:
         require_modest(b, call, args, kwargs)
     with torch.no_grad():
-        return call.target(*args, **kwargs)
+        return _cleared(call, call.target(*args, **kwargs))
+
+
+def _cleared(call: Call, value: Any) -> Any:
+    """Memory that a model asks for and fills later holds 0 until then, not what lay there."""
+    return value.zero_() if "empty" in call.op and isinstance(value, Tensor) else value
 
 
 def _size(shape: Shape, axis: int | None = None) -> int:
