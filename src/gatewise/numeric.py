@@ -8,17 +8,13 @@ terms differs from the exact one by at most gamma(n) * sum |a_i b_i|, in any ord
 from __future__ import annotations
 
 from enum import IntEnum
-from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gatewise.errors import DataError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 FLOATS = {torch.float32, torch.float64}
 
@@ -50,12 +46,6 @@ class Verdict(IntEnum):
 def decide(value: Tensor, bound: Tensor | float) -> Tensor:
     """Verdicts of `value > 0` (int8): YES where value > bound, NO where value < -bound."""
     return (value > bound).to(torch.int8) - (value < -bound).to(torch.int8)
-
-
-def exact_dot(a: Sequence[float], x: Sequence[Fraction | float], b: float = 0.0) -> Fraction:
-    """a . x + b in rational arithmetic: floats are dyadic rationals, so nothing is rounded."""
-    terms = (Fraction(p) * Fraction(q) for p, q in zip(a, x, strict=True) if p)
-    return sum(terms, Fraction(b))
 
 
 def as_tensor(values: Any, dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -18,7 +18,7 @@ from gatewise.ir.pattern import Packer, Pattern, layout
 from gatewise.ir.rounding import enclose
 from gatewise.patterns import hashing
 from gatewise.patterns.census import census
-from gatewise.patterns.exact import cost, exact_codes
+from gatewise.patterns.exact import exact_codes, rational
 from gatewise.patterns.hashing import group
 from gatewise.patterns.observe import Observer, observe_fast, observe_running, pattern
 from nets import F64, mixed, mlp, networks, rows
@@ -159,12 +159,12 @@ def test_what_float64_leaves_open_is_decided_in_rational_arithmetic():
 @given(networks(), st.integers(0, 99))
 def test_rational_codes_are_those_of_float64_away_from_walls(network, seed):
     x = rows(network, 3, seed)
-    if cost(network) is None:
+    if rational(network) is None:
         assert any(n.layer == "Product" for n in network.nodes)
         return
     for row in x:
         near = pattern(network, row[None])
-        exact = exact_codes(network, row)
+        exact = exact_codes(rational(network), row)
         for name in near:
             assert torch.equal(exact[name].long(), near.codes(name).long())
 
@@ -178,7 +178,7 @@ def test_thresholds_flag_every_row_that_the_running_bound_would(network, seed):
     assert np.array_equal(fast.pattern.bits, slow.pattern.bits)
     assert flagged[slow.undecided > 0].all()
     settled = Observer(network)(x).undecided
-    assert np.array_equal(settled, slow.undecided * (cost(network) is None))
+    assert np.array_equal(settled, slow.undecided * (rational(network) is None))
 
 
 def test_running_bound_holds_in_float32_against_float64():
@@ -238,8 +238,8 @@ def test_two_multiplied_weights_are_not_called_exact():
     )
     node = dataclasses.replace(network.nodes[0], kind=kind)
     odd = dataclasses.replace(network, nodes=(node, *network.nodes[1:]))
-    assert cost(network) is not None
-    assert cost(odd) is None
+    assert rational(network) is not None
+    assert rational(odd) is None
     assert census(odd, torch.ones(1, 1, dtype=F64)).undecided.tolist() == [1]
 
 

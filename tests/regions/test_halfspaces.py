@@ -187,3 +187,25 @@ def test_bounds_of_rows_behind_a_step_count_the_path_before_it():
     error = [abs(Fraction(float(h.a[0, j])) - sign * exact[0][j]) for j in range(2)]
     assert 0 < sum(error) <= float(h.bound[0][0])
     assert abs(Fraction(float(h.b[0])) - sign * offset[0]) <= float(h.bound[1][0])
+
+
+def test_rows_that_vanish_on_the_region_ask_nothing(monkeypatch):
+    """Two equal units and their difference: a tie everywhere, which floats cannot certify."""
+    network = mlp(2, 6, 3, 1, seed=4)
+    first, second = (n.kind for n in network.nodes if n.name in ("n0", "n2"))
+    first.weights[0][1], first.bias[1] = first.weights[0][0], first.bias[0]
+    second.weights[0][0] = torch.tensor([1.0, -1, 0, 0, 0, 0])
+    second.bias[0] = 0
+    x = rows(network, 12)
+    near = probes(x, 40, 0.3)
+    found = region(network, x)
+    same = torch.stack(
+        [
+            torch.from_numpy(pattern(network, p).equal(found.pattern[i : i + 1]))
+            for i, p in enumerate(near)
+        ]
+    )
+    monkeypatch.setattr("gatewise.patterns.exact.AT_ONCE", 0)  # so that only whole rows are settled
+    assert torch.equal(found.verdict(near) == 1, same)
+    monkeypatch.setattr("gatewise.regions.degenerate.AT_ONCE", 0)
+    assert (found.verdict(near)[same] == 0).any()

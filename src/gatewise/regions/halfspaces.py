@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,10 @@ from gatewise.ir.pattern import Pattern
 from gatewise.ir.rounding import path_terms
 from gatewise.linear.affine_map import AffineMap, chunk_rows
 from gatewise.numeric import Verdict, as_tensor, decide, gamma
-from gatewise.patterns.exact import settle
+from gatewise.patterns.exact import rational, settle
 from gatewise.patterns.observe import pattern as pattern_of
 from gatewise.regions.constraints import Frozen, frozen, magnitude, slack, spread, strict, visit
+from gatewise.regions.degenerate import affordable, zero_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +94,14 @@ class Region:
         answer = torch.cat(
             [_verdict(frozen(self.network, part.pattern), x) for part, x in self._parts(points)]
         )
+        open_ = (answer == 0).any(1).nonzero().flatten().tolist()
+        exact = rational(self.network.to(torch.float64)) if open_ else None
+        if exact is None:
+            return answer
+        for i in open_[: affordable(exact)]:
+            home = self.pattern[i : i + 1]
+            x = points[i].reshape(1, -1, *self.network.input_shape)
+            answer[i] = _verdict(frozen(self.network, home), x, zero_rows(exact, home))[0]
         return self._settled(answer, points)
 
     def _settled(self, answer: Tensor, points: Tensor) -> Tensor:
@@ -169,8 +178,8 @@ def _rounding(f: Frozen) -> float:
     return gamma(2 * path_terms(f.network) + 8, f.network.dtype)
 
 
-def _verdict(f: Frozen, x: Tensor) -> Tensor:
-    """(P, k) int8 at x (P, k, *input_shape)."""
+def _verdict(f: Frozen, x: Tensor, zero: Mapping[str, Tensor] | None = None) -> Tensor:
+    """(P, k) int8 at x (P, k, *input_shape); rows known to be zero on the region ask nothing."""
     inside = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
     outside = torch.zeros_like(inside)
     # One bound for all k points, at the largest |x_j| among them: k times cheaper than k bounds.
@@ -184,6 +193,8 @@ def _verdict(f: Frozen, x: Tensor) -> Tensor:
         answer = decide(value, bound)
         tie = (bound == 0) & (value == 0)  # exactly on the wall: the tie rule says whose it is
         answer = torch.where(tie, 1 - 2 * strict(kind, codes).to(torch.int8), answer)
+        if zero is not None:
+            answer = answer.masked_fill(zero[node.name].to(answer.device), int(Verdict.YES))
         inside.logical_and_(~_any_unit(answer < 1))
         outside.logical_or_(_any_unit(answer < 0))
 
