@@ -119,7 +119,7 @@ class Region:
         return answer
 
     def contains(self, X: Any) -> Tensor:
-        """True where the point is inside, the tie rule deciding walls: (P, k)."""
+        """True where the point is inside (P, k); what is undecided is not: see `verdict`."""
         return self.verdict(X) == int(Verdict.YES)
 
     def margin(self, scale: Tensor | None = None) -> Margin:
