@@ -162,11 +162,9 @@ def test_rational_codes_are_those_of_float64_away_from_walls(network, seed):
     if rational(network) is None:
         assert any(n.layer == "Product" for n in network.nodes)
         return
-    for row in x:
-        near = pattern(network, row[None])
-        exact = exact_codes(rational(network), row)
-        for name in near:
-            assert torch.equal(exact[name].long(), near.codes(name).long())
+    near, exact = pattern(network, x), exact_codes(rational(network), x)
+    for name in near:
+        assert torch.equal(exact[name].long(), near.codes(name).long())
 
 
 @given(networks(), st.integers(0, 99))

@@ -207,5 +207,5 @@ def test_rows_that_vanish_on_the_region_ask_nothing(monkeypatch):
     )
     monkeypatch.setattr("gatewise.patterns.exact.AT_ONCE", 0)  # so that only whole rows are settled
     assert torch.equal(found.verdict(near) == 1, same)
-    monkeypatch.setattr("gatewise.regions.degenerate.AT_ONCE", 0)
+    monkeypatch.setattr("gatewise.patterns.degenerate.AT_ONCE", 0)
     assert (found.verdict(near)[same] == 0).any()

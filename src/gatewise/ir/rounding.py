@@ -114,14 +114,19 @@ def _winner_error(kind: Winner, xs: list[Enclosure]) -> Tensor:
 
 
 def undecided_winners(kind: Winner, xs: list[Enclosure]) -> Tensor:
-    """(rows, *shape) bool: another candidate may be the larger one."""
+    """(candidates, rows, *shape) bool: another candidate than the one chosen that may win."""
     values, errors = tuple(x.value for x in xs), tuple(x.error for x in xs)
     codes = kind.choose(*values)
     slack = kind.slack(values, codes)
     flat = torch.cat([e.reshape(len(e), -1) for e in errors], 1)[:, kind.index.clamp(min=0)]
     error = (flat + flat.gather(-1, codes.long().unsqueeze(-1))).movedim(-1, 0)
     other = torch.arange(kind.branches, device=codes.device).reshape(-1, *[1] * codes.ndim) != codes
-    return ((slack <= error) & (error > 0) & other).any(0)
+    return (slack <= error) & (error > 0) & other
+
+
+def undecided(kind: Pieces | Winner, xs: list[Enclosure]) -> Tensor:
+    """(knots or candidates, rows, *shape) bool: what rounding leaves open at each unit."""
+    return undecided_knots(kind, xs[0]) if isinstance(kind, Pieces) else undecided_winners(kind, xs)
 
 
 def _product_error(kind: Product, u: Enclosure, v: Enclosure) -> Tensor:

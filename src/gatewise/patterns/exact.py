@@ -1,7 +1,7 @@
-"""Patterns in rational arithmetic, for the few rows that float64 leaves undecided.
+"""Patterns in exact arithmetic, for the few rows that float64 leaves undecided.
 
 Floats are dyadic rationals, so the network of float weights has an exact value at a row of floats:
-every unit is then decided, ties included. The cost is a rational multiplication per weight, so
+every unit is then decided, ties included. The cost is an integer product per weight and row, so
 this is for rows in doubt, not for data.
 """
 
@@ -10,36 +10,36 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gatewise.ir.kinds import Affine, Kind, Pieces, Shape, Winner, pull
+from gatewise.ir.kinds import Affine, Pieces, Shape, Winner, pull
 from gatewise.ir.network import INPUT, Network, Node, fold
-from gatewise.ir.pattern import Layout, Packer, layout, row_bytes
+from gatewise.ir.pattern import Packer, layout, row_bytes
+from gatewise.patterns.dyadic import Dyadic, Rows, dyadic, join, sparse
 
-BUDGET = 300_000  # rational multiplications a row: about a second
-AT_ONCE = 300_000  # and for one call of `settle`: what is left stays undecided
+BUDGET = 300_000  # products a row
+AT_ONCE = 10_000_000  # and for one call of `settle`, some seconds: what is left stays undecided
+TOGETHER = 1_000_000  # products alive at once
 ENTRIES = 4_000_000  # of one node's matrix, read off whole
 
-Exact = list[Fraction]
-Row = list[tuple[int, Fraction]]
+Codes = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class Rational:
-    """A network with every Affine read off as sparse rows of rationals: (row, bias) an output."""
+    """A network with every Affine read off as exact sparse rows."""
 
     network: Network
-    rows: Mapping[str, list[tuple[Row, Fraction]]]
+    rows: Mapping[str, Rows]
 
     @property
     def cost(self) -> int:
-        """Multiplications that one input takes."""
-        return 1 + sum(len(row) for node in self.rows.values() for row, _ in node)
+        """Products that one input takes."""
+        return 1 + sum(len(rows.column) for rows in self.rows.values())
 
 
 def rational(network: Network) -> Rational | None:
@@ -50,7 +50,7 @@ def rational(network: Network) -> Rational | None:
     """
     network = network.to(device="cpu")
     shapes = {n.name: n.shape for n in network.nodes} | {INPUT: network.input_shape}
-    rows: dict[str, list[tuple[Row, Fraction]]] = {}
+    rows: dict[str, Rows] = {}
     for node in network.nodes:
         kind = node.kind
         if isinstance(kind, Affine):
@@ -58,7 +58,7 @@ def rational(network: Network) -> Rational | None:
             entries = math.prod(node.shape) * sum(math.prod(s) for s in inputs)
             if not _readable(kind) or entries > ENTRIES:
                 return None
-            rows[node.name] = _sparse(kind, node.shape, inputs)
+            rows[node.name] = _read(kind, node.shape, inputs)
         elif not isinstance(kind, Pieces | Winner):
             return None
     exact = Rational(network, rows)
@@ -77,17 +77,13 @@ def _powers_of_two(w: Tensor) -> bool:
     return bool(((w == 0) | (torch.frexp(w.double()).mantissa.abs() == 0.5)).all())
 
 
-def _sparse(kind: Affine, shape: Shape, inputs: list[Shape]) -> list[tuple[Row, Fraction]]:
+def _read(kind: Affine, shape: Shape, inputs: list[Shape]) -> Rows:
     """L and c, the rows of L read off its transpose."""
     size = math.prod(shape)
     unit = torch.eye(size, dtype=torch.float64).reshape(1, size, *shape)
     matrix = torch.cat([part.reshape(size, -1) for part in pull(kind, unit, inputs)], 1)
-    rows: list[Row] = [[] for _ in range(size)]
-    places = matrix.nonzero()
-    for (i, j), value in zip(places.tolist(), matrix[tuple(places.T)].tolist(), strict=True):
-        rows[i].append((j, Fraction(value)))
-    bias = [0.0] * size if kind.bias is None else kind.bias.expand(shape).flatten().tolist()
-    return [(row, Fraction(c)) for row, c in zip(rows, bias, strict=True)]
+    bias = torch.zeros(size) if kind.bias is None else kind.bias.expand(shape).flatten()
+    return sparse(matrix.numpy(), bias.numpy())
 
 
 def settle(network: Network, x: Tensor) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
@@ -102,68 +98,70 @@ def settle(network: Network, x: Tensor) -> tuple[NDArray[np.uint8], NDArray[np.b
     if exact is None:
         return bits, done
     distinct, inverse = torch.unique(x.cpu(), dim=0, return_inverse=True)
-    for k, row in enumerate(distinct[: AT_ONCE // exact.cost]):
-        same = (inverse == k).numpy()
-        bits[same], done[same] = _packed(exact, fields, row), True
+    step = max(1, TOGETHER // exact.cost)
+    most = AT_ONCE // exact.cost
+    for start in range(0, min(len(distinct), most), step):
+        part = slice(start, min(start + step, most, len(distinct)))
+        packer = Packer(fields, part.stop - start)
+        for name, codes in exact_codes(exact, distinct[part]).items():
+            packer.put(name, codes)
+        mine = ((inverse >= start) & (inverse < part.stop)).numpy()
+        bits[mine], done[mine] = packer.bits[inverse.numpy()[mine] - start], True
     return bits, done
 
 
-def _packed(exact: Rational, fields: Layout, row: Tensor) -> NDArray[np.uint8]:
-    packer = Packer(fields, 1)
-    for name, codes in exact_codes(exact, row).items():
-        packer.put(name, codes)
-    return np.asarray(packer.bits[0])
+def exact_codes(exact: Rational, x: Tensor) -> dict[str, Tensor]:
+    """The codes (rows, *shape) of every gate at rows x (rows, *input_shape), without rounding."""
+    found: dict[str, Tensor] = {}
+
+    def step(node: Node, xs: list[Dyadic]) -> Dyadic:
+        z, kind = join(xs), node.kind
+        if isinstance(kind, Affine):
+            return exact.rows[node.name](z, one)
+        assert isinstance(kind, Pieces | Winner)
+        codes = cells(kind, node.shape, z) if isinstance(kind, Pieces) else best(kind, z)
+        found[node.name] = torch.from_numpy(codes.T.copy()).reshape(-1, *node.shape)
+        return branch(kind, node.shape, z, codes, one)
+
+    one = dyadic(np.ones(len(x)))
+    fold(exact.network, dyadic(x.reshape(len(x), -1).numpy().T), step)
+    return found
 
 
-def exact_codes(exact: Rational, row: Tensor) -> dict[str, Tensor]:
-    """The code of every gate at one row (*input_shape), decided without rounding."""
-    codes: dict[str, Tensor] = {}
-
-    def step(node: Node, xs: list[Exact]) -> Exact:
-        x = [value for part in xs for value in part]
-        if isinstance(node.kind, Affine):
-            rows = exact.rows[node.name]
-            return [sum((p * x[j] for j, p in row if x[j]), c) for row, c in rows]
-        values, found = _gate(node.kind, node.shape, x)
-        codes[node.name] = torch.tensor(found).reshape(1, *node.shape)
-        return values
-
-    fold(exact.network, [Fraction(v) for v in row.flatten().tolist()], step)
-    return codes
+def cells(kind: Pieces, shape: Shape, z: Dyadic) -> Codes:
+    """The cell 0..K that holds each z (units, k)."""
+    knots, _, _ = tables(kind, shape)
+    sides = [z.compare(knots[k][:, None]) for k in range(len(kind.knots))]
+    above = [s >= 0 if closed else s > 0 for s, closed in zip(sides, kind.closed, strict=True)]
+    return np.asarray(np.sum(above, axis=0, dtype=np.int64))
 
 
-def _gate(kind: Kind, shape: Shape, z: Exact) -> tuple[Exact, list[int]]:
-    if isinstance(kind, Pieces):
-        return _pieces(kind, shape, z)
-    assert isinstance(kind, Winner)
-    groups = kind.index.reshape(-1, kind.branches).tolist()
-    found = [_winner(z, group, kind.sign) for group in groups]
-    return [z[group[c]] for group, c in zip(groups, found, strict=True)], found
+def best(kind: Winner, z: Dyadic) -> Codes:
+    """The first best candidate of each unit (units, k); index -1 is no candidate."""
+    places = kind.index.reshape(-1, kind.branches).cpu().numpy()
+    code = np.argmax(places >= 0, axis=1)[:, None].repeat(z.whole.shape[1], 1)
+    for m, place in enumerate(places.T):
+        here = np.take_along_axis(places, code, 1)
+        best_ = z[here, np.arange(z.whole.shape[1])]
+        better = kind.sign * z[place].compare(best_) > 0
+        code = np.where(better & (place >= 0)[:, None], m, code)
+    return np.asarray(code)
 
 
-def _winner(z: Exact, group: list[int], sign: int) -> int:
-    """The first best candidate of a group; -1 is no candidate."""
-    there = [c for c, place in enumerate(group) if place >= 0]
-    return max(there, key=lambda c: (sign * z[group[c]], -c))
+def branch(kind: Pieces | Winner, shape: Shape, z: Dyadic, codes: Codes, one: Dyadic) -> Dyadic:
+    """What comes out of the branches `codes` (units, k or 1); offsets go where `one` (k,) is 1."""
+    if isinstance(kind, Winner):
+        places = np.take_along_axis(kind.index.reshape(-1, kind.branches).cpu().numpy(), codes, 1)
+        return z[places, np.arange(z.whole.shape[1])]
+    _, slopes, offsets = tables(kind, shape)
+    units = np.arange(len(codes))[:, None]
+    return z * slopes[codes, units] + offsets[codes, units] * one
 
 
-def _pieces(kind: Pieces, shape: Shape, z: Exact) -> tuple[Exact, list[int]]:
-    knots, slopes, offsets = tables(kind, shape)
-    above = [
-        [v >= t if closed else v > t for v, t in zip(z, row, strict=True)]
-        for row, closed in zip(knots, kind.closed, strict=True)
-    ]
-    codes = [sum(column) for column in zip(*above, strict=True)]
-    values = [
-        Fraction(slopes[c][i]) * v + Fraction(offsets[c][i])
-        for i, (c, v) in enumerate(zip(codes, z, strict=True))
-    ]
-    return values, codes
-
-
-def tables(kind: Pieces, shape: Shape) -> tuple[list[list[float]], ...]:
-    """knots, slopes and offsets, a list a row, each with a number a unit."""
-    return tuple(
-        [row.expand(shape).flatten().tolist() for row in table]
-        for table in (kind.knots, kind.slopes, kind.offsets)
+def tables(kind: Pieces, shape: Shape) -> tuple[Dyadic, Dyadic, Dyadic]:
+    """knots (K, units), slopes and offsets (K + 1, units)."""
+    knots, slopes, offsets = (
+        dyadic(torch.stack([row.expand(shape).flatten() for row in t]).cpu().numpy())
+        for t in (kind.knots, kind.slopes, kind.offsets)
     )
+    return knots, slopes, offsets

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,9 +14,10 @@ from torch import Tensor
 from gatewise.ir.kinds import Pieces, Winner
 from gatewise.ir.network import Network, Node, fold
 from gatewise.ir.pattern import Layout, Packer, Pattern, layout
-from gatewise.ir.rounding import Enclosure, enclose_node, undecided_knots, undecided_winners
+from gatewise.ir.rounding import Enclosure, enclose_node, undecided
 from gatewise.patterns.exact import settle
 from gatewise.patterns.thresholds import thresholds
+from gatewise.patterns.ties import Ties
 
 BATCH_BYTES = 4 << 20  # of one value at the widest node: a few of them fit the last-level cache
 
@@ -30,12 +32,13 @@ class Observed:
 
 
 class Observer:
-    """Watches batches of one network. Remembers only whether thresholds were worth computing."""
+    """Watches batches of one network; remembers if thresholds paid, and the ties it has seen."""
 
     def __init__(self, network: Network) -> None:
         self.network = network
         self.fields: Layout = layout(network)
         self._running = False
+        self._ties: Ties | None = None
 
     def __call__(self, x: Tensor) -> Observed:
         """Outputs and patterns of x (rows, *input_shape), and undecided units of each row."""
@@ -44,11 +47,19 @@ class Observer:
         return seen
 
     def _settle(self, seen: Observed, x: Tensor) -> None:
-        """Decide the rows that float64 could not in rational arithmetic, where possible."""
+        """Decide the rows that float64 could not in rational arithmetic, where possible.
+
+        Ties first: one look at a region decides all its rows. What is left goes row by row.
+        """
         rows = seen.undecided.nonzero()[0]
-        bits, done = settle(self.network, x[torch.from_numpy(rows)])
-        seen.pattern.bits[rows[done]] = bits[done]
-        seen.undecided[rows[done]] = 0
+        if not len(rows):
+            return
+        self._ties = self._ties or Ties(self.network)
+        for decide in (self._ties, partial(settle, self.network)):
+            bits, done = decide(x[torch.from_numpy(rows)])
+            seen.pattern.bits[rows[done]] = bits[done]
+            seen.undecided[rows[done]] = 0
+            rows = rows[~done]
 
     def _observe(self, x: Tensor) -> Observed:
         if self._running:
@@ -107,22 +118,18 @@ def _near(kind: Pieces | Winner, xs: list[Tensor], codes: Tensor, limit: Tensor)
 def observe_running(network: Network, fields: Layout, x: Tensor) -> Observed:
     """The same with a running error bound: every undecided unit is counted."""
     packer = Packer(fields, len(x))
-    undecided = np.zeros(len(x), np.int64)
+    doubts = np.zeros(len(x), np.int64)
 
     def step(node: Node, xs: list[Enclosure]) -> Enclosure:
         kind = node.kind
         if isinstance(kind, Pieces | Winner):
             packer.put(node.name, kind.choose(*(e.value for e in xs)))
-            unsure = (
-                undecided_knots(kind, xs[0]).any(0)
-                if isinstance(kind, Pieces)
-                else undecided_winners(kind, xs)
-            )
-            undecided[:] += unsure.reshape(len(x), -1).sum(1).cpu().numpy()
+            unsure = undecided(kind, xs).any(0)
+            doubts[:] += unsure.reshape(len(x), -1).sum(1).cpu().numpy()
         return enclose_node(node, xs)
 
     output = fold(network, Enclosure(x, torch.zeros_like(x)), step)[network.output].value
-    return Observed(output.reshape(len(x), -1), Pattern(packer.bits, fields), undecided)
+    return Observed(output.reshape(len(x), -1), Pattern(packer.bits, fields), doubts)
 
 
 def pattern(network: Network, x: Tensor) -> Pattern:

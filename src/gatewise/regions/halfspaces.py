@@ -16,10 +16,10 @@ from gatewise.ir.pattern import Pattern
 from gatewise.ir.rounding import path_terms
 from gatewise.linear.affine_map import AffineMap, chunk_rows
 from gatewise.numeric import Verdict, as_tensor, decide, gamma
+from gatewise.patterns.degenerate import affordable, zero_rows
 from gatewise.patterns.exact import rational, settle
 from gatewise.patterns.observe import pattern as pattern_of
 from gatewise.regions.constraints import Frozen, frozen, magnitude, slack, spread, strict, visit
-from gatewise.regions.degenerate import affordable, zero_rows
 
 
 @dataclass(frozen=True, eq=False)
