@@ -29,7 +29,14 @@ INPUTS, PROBES = (200, 1000) if FULL else (12, 60)
 LARGE, FEW = 1_000, 10  # inputs from which only so many margins are computed, to scale all probes
 ROOT = Path(__file__).parents[2]
 TABLE = ROOT / "benchmarks" / "real_networks.csv"
-ROOMS = ("numeric.py", "ir/*.py", "linear/*.py", "patterns/*.py", "regions/*.py")
+ROOMS = (
+    "numeric.py",
+    "ir/*.py",
+    "linear/*.py",
+    "patterns/*.py",
+    "regions/constraints.py",
+    "regions/halfspaces.py",
+)
 NETS = sorted((shared.folder() / "onnx").glob("*/*.onnx")) if shared.folder().is_dir() else []
 
 pytestmark = [pytest.mark.real_data, pytest.mark.slow]
