@@ -7,32 +7,49 @@ explanation = gw.explain(net, X)  # clusters of rows, an exact affine rule each
 gw.affine(net, X).matrix()        # (rows, outputs, inputs)
 """
 
-from gatewise.api import affine, census, explain, pattern, read, region, report, save
+from gatewise.api import (
+    Explainer,
+    affine,
+    census,
+    cohorts,
+    evaluate,
+    explain,
+    integrated_gradients,
+    pattern,
+    profile,
+    read,
+    reason_codes,
+    recourse,
+    region,
+    report,
+    save,
+    trace,
+)
 from gatewise.errors import GatewiseError, NotPiecewiseAffine
 from gatewise.explain.explanation import Explanation
 from gatewise.ir.network import Network
-from gatewise.ir.pattern import Pattern
-from gatewise.linear.affine_map import AffineMap
-from gatewise.patterns.census import Census
-from gatewise.regions.halfspaces import Region
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "AffineMap",
-    "Census",
+    "Explainer",
     "Explanation",
     "GatewiseError",
     "Network",
     "NotPiecewiseAffine",
-    "Pattern",
-    "Region",
     "affine",
     "census",
+    "cohorts",
+    "evaluate",
     "explain",
+    "integrated_gradients",
     "pattern",
+    "profile",
     "read",
+    "reason_codes",
+    "recourse",
     "region",
     "report",
     "save",
+    "trace",
 ]

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from gatewise.errors import DataError
-from gatewise.explain.explanation import (
-    Explanation,
-    feature_names,
-    pick_outputs,
-    require_finite,
-)
+from gatewise.explain.attribute import attribute
+from gatewise.explain.compute import deviation, require_finite
+from gatewise.explain.explanation import Explanation
 from gatewise.explain.explanation import explain as _explain
+from gatewise.explain.groups import groups_of
+from gatewise.explain.inputs import (
+    OnBadRows,
+    inputs_of,
+    reference_of,
+    split_target,
+)
+from gatewise.explain.names import feature_names as names_of
+from gatewise.explain.names import pick_outputs
 from gatewise.ir.network import Network, require_piecewise_affine
 from gatewise.ir.pattern import Pattern
 from gatewise.linear.affine_map import AffineMap
@@ -27,10 +33,18 @@ from gatewise.patterns.census import census as _census
 from gatewise.read import read
 from gatewise.regions.halfspaces import Region
 from gatewise.regions.halfspaces import region as _region
-from gatewise.tables import Matrix, as_matrix, as_row, counted, listed, open_table
+
+if TYPE_CHECKING:
+    from gatewise.explain.cohorts import Cohorts
+    from gatewise.explain.evaluate import Evaluation
+    from gatewise.explain.integrated import IntegratedGradients
+    from gatewise.explain.profile import Profile
+    from gatewise.explain.reasons import Reasons
+    from gatewise.explain.recourse import Recourse
+    from gatewise.regions.lines import Trace
 
 Model = Any
-OnBadRows = Literal["raise", "skip"]
+Progress = Callable[[str, int, int], None]
 
 
 def pattern(model: Model, X: Any) -> Pattern:
@@ -73,6 +87,99 @@ def region(model: Model, X: Any) -> Region:
     return _region(network, x, (flat.amin(0), flat.amax(0)))
 
 
+class Explainer:
+    """Explainer(model)(X) is the Explanation of a model on a table; it keeps what it was given.
+
+    model: a Network, or anything `read` takes (a torch module, a scikit-learn estimator or
+    Pipeline, a .onnx or .pt2 file, a list of (W, b)).
+    data: a background table, whose mean is the reference and whose deviations are the scale;
+    without it both are those of the table explained.
+    output: index or name of the output(s) to explain, all by default; reference: what
+    contributions are measured from: "mean", "median", "zero", "row 17", a mask of rows (their
+    mean), or a row of numbers (by name: a table of one row, a Series, a dict); groups: inputs that
+    belong together, {"person": ["age", "sex"]}, besides the categories a Pipeline one-hot encoded;
+    feature_names: for inputs that have none; example: see `read`.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        data: Any = None,
+        *,
+        output: Sequence[int | str] | int | str | None = None,
+        reference: Any = None,
+        groups: Mapping[str, Sequence[int | str]] | None = None,
+        feature_names: Sequence[str] | None = None,
+        example: Any = None,
+        margin: bool = True,
+        batch_size: int | None = None,
+        on_bad_rows: OnBadRows = "raise",
+    ) -> None:
+        self.network = read(model, example, feature_names=feature_names)
+        self.background = None if data is None else inputs_of(self.network, data, on_bad_rows)
+        self.output, self.reference, self.groups = output, reference, groups
+        self.margin, self.on_bad_rows = margin, on_bad_rows
+        self.batch_size = _positive(batch_size, "batch_size")
+        pick_outputs(self.network, output)  # refused now, and not after a table was read
+
+    def __call__(
+        self,
+        X: Any,
+        *,
+        target: str | Sequence[Any] | None = None,
+        progress: Progress | None = None,
+    ) -> Explanation:
+        """The Explanation of X, a table or an array: see `explain`."""
+        table, truth, name = split_target(X, target)
+        matrix = inputs_of(self.network, table, self.on_bad_rows)
+        groups_of(self.network, names_of(self.network, matrix), self.groups)
+        behind = self.background or matrix
+        base, base_name = reference_of(self.network, behind, self.reference, name)
+        return _explain(
+            self.network,
+            matrix,
+            outputs=self.output,
+            target=None if truth is None else truth[matrix.index],
+            target_name=name,
+            reference=base,
+            reference_name=base_name,
+            scale=None if self.background is None else deviation(behind.values),
+            groups=self.groups,
+            margin=self.margin,
+            batch_size=self.batch_size,
+            progress=progress,
+        )
+
+    def attribute(
+        self,
+        inputs: Any,
+        target: Any = None,
+        baselines: Any = None,
+        return_convergence_delta: bool = False,
+    ) -> Any:
+        """Tensors in, tensors of the same shape out, as Captum's users call it: see `attribute`.
+
+        W_target (x - baseline); baselines default to the explainer's own reference, else to 0.
+        For exact integrated gradients see `integrated_gradients`.
+        """
+        if baselines is None and (self.reference is not None or self.background is not None):
+            baselines = self._own_baseline()
+        return attribute(self.network, inputs, target, baselines, return_convergence_delta)
+
+    def _own_baseline(self) -> torch.Tensor:
+        """(1, *input_shape) the reference, which needs a background where it is a mean, say."""
+        if self.background is None:
+            raise DataError(
+                "attribute has no table to take the reference from: give the Explainer data=, or "
+                "attribute baselines="
+            )
+        row, _ = reference_of(self.network, self.background, self.reference)
+        return torch.from_numpy(row).reshape(1, *self.network.input_shape)
+
+    def __repr__(self) -> str:
+        return f"Explainer({self.network!r})"
+
+
 def explain(
     model: Model,
     X: Any,
@@ -80,10 +187,11 @@ def explain(
     target: str | Sequence[Any] | None = None,
     output: Sequence[int | str] | int | str | None = None,
     reference: Any = None,
+    groups: Mapping[str, Sequence[int | str]] | None = None,
     margin: bool = True,
     batch_size: int | None = None,
     on_bad_rows: OnBadRows = "raise",
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Explanation:
     """Exact rules for the data: clusters, an affine map each, importance, reach, certificate.
 
@@ -92,39 +200,125 @@ def explain(
     target: a column of X (left out of the inputs) or a sequence, to compare with;
     output: index or name of the output(s) to explain, all by default;
     reference: the input that contributions are measured from, the mean of the data by default;
-    a table of one row, a Series or a dict is matched by name, as X is.
+    "median", "zero", "row 17", a mask of rows (their mean), or a row of numbers: a table of one
+    row, a Series or a dict is matched by name, as X is;
+    groups: inputs that belong together, {"person": ["age", "sex"]}; the categories that a Pipeline
+    one-hot encoded are groups already.
     Raises DataError (BadRows, WrongColumns, ...) and NotPiecewiseAffine, each in one sentence.
     """
-    size = _positive(batch_size, "batch_size")
-    network = as_network(model)
-    pick_outputs(network, output)
-    table, truth, name = split_target(X, target)
-    matrix = inputs_of(network, table, on_bad_rows)
-    base = None if reference is None else reference_of(network, matrix, reference, name)
-    return _explain(
-        network,
-        matrix,
-        outputs=output,
+    explainer = Explainer(
+        model,
+        output=output,
+        reference=reference,
+        groups=groups,
         margin=margin,
-        progress=progress,
-        target=None if truth is None else truth[matrix.index],
-        target_name=name,
-        reference=base,
-        batch_size=size,
+        batch_size=batch_size,
+        on_bad_rows=on_bad_rows,
     )
+    return explainer(X, target=target, progress=progress)
+
+
+def cohorts(explanation: Explanation, **options: Any) -> Cohorts:
+    """The fewest affine rules that reproduce the network on the data, each with its condition.
+
+    output=: which one; max_rules=, max_error=: where on the curve of rules against fidelity.
+    """
+    from gatewise.explain.cohorts import cohorts as found
+
+    return found(explanation, **options)
+
+
+def reason_codes(explanation: Explanation, k: int = 4, **options: Any) -> Reasons:
+    """At most k reasons a row: the factors that moved its score, with ties and what stays true."""
+    from gatewise.explain.reasons import reason_codes as found
+
+    return found(explanation, k, **options)
+
+
+def recourse(model: Model | Explanation, x: Any, **options: Any) -> Recourse:
+    """The nearest change of x that flips the decision, or the proof that there is none.
+
+    x: an input of the network, by order or by name, or a row as a Pipeline takes it. The answer is
+    replayed on the model itself where it is one that can be asked.
+    """
+    from gatewise.explain.recourse import recourse as found
+
+    network = _network(model)
+    asks = isinstance(model, torch.nn.Module) or hasattr(model, "predict")
+    if asks and not isinstance(model, Network):
+        options.setdefault("model", model)
+    return found(network, x, **options)
+
+
+def trace(
+    model: Model | Explanation, x: Any, direction: Any, start: float = 0.0, stop: float = 1.0
+) -> Trace:
+    """f along x + t direction, start <= t <= stop, with its true knots: one line a row of x.
+
+    x: rows as the model takes them; direction: one for all, or one a row, in the network's inputs.
+    """
+    from gatewise.regions.lines import trace as along
+
+    network = _network(model)
+    rows = torch.from_numpy(inputs_of(network, x).values)
+    way = torch.as_tensor(np.asarray(direction, np.float64)).reshape(-1, network.inputs)
+    return along(network, rows, way, start, stop)
+
+
+def integrated_gradients(
+    model: Model | Explanation, X: Any = None, baseline: Any = None, **options: Any
+) -> IntegratedGradients:
+    """Integrated gradients of every row, exact: by the breakpoints of its line, not by steps.
+
+    model: an Explanation (whose rows and reference are the defaults) or anything `read` takes.
+    """
+    from gatewise.explain.integrated import integrated_gradients as found
+
+    return found(_source(model), X, baseline, **options)
+
+
+def profile(
+    model: Model | Explanation, X: Any = None, feature: int | str = 0, **options: Any
+) -> Profile:
+    """f of every row as one feature moves, with its true knots, and the mean over the rows.
+
+    model: an Explanation (whose rows are the default) or anything `read` takes.
+    """
+    from gatewise.explain.profile import profile as found
+
+    return found(_source(model), X, feature, **options)
+
+
+def evaluate(explanation: Explanation, **options: Any) -> Evaluation:
+    """How accurate, how faithful, how relevant: each measure for the rules and for peers."""
+    from gatewise.explain.evaluate import evaluate as measured
+
+    return measured(explanation, **options)
 
 
 def report(
-    explanation: Explanation, path: str | Path, *, top: int = 10, title: str | None = None
+    explanation: Explanation,
+    path: str | Path,
+    *,
+    top: int = 10,
+    title: str | None = None,
+    **results: Any,
 ) -> Path:
-    """Write an Explanation as one self-contained HTML file, whole or not at all."""
+    """Write an Explanation as one self-contained HTML file, whole or not at all.
+
+    results: what else the page shows where it is given: cohorts=, evaluation=, reasons=, recourse=.
+    """
     from gatewise.show.report import report as write
 
-    return write(explanation, path, top=_positive(top, "top") or 10, title=title)
+    top = _positive(top, "top") or 10
+    return write(explanation, path, top=top, title=title, **results)
 
 
 def save(explanation: Explanation, folder: str | Path, *, top: int = 10, **files: Any) -> Path:
-    """Write rules.parquet, rows.parquet, maps.safetensors, meta.json and report.html."""
+    """Write rules.parquet, rows.parquet, maps.safetensors, meta.json and report.html.
+
+    files: model=, data=: what it came from; cohorts=, evaluation=, ...: as `report` takes them.
+    """
     from gatewise.show.save import save as write
 
     return write(explanation, folder, top=_positive(top, "top") or 10, **files)
@@ -135,93 +329,19 @@ def as_network(model: Model) -> Network:
     return model if isinstance(model, Network) else read(model)
 
 
-def inputs_of(network: Network, X: Any, on_bad_rows: OnBadRows = "raise") -> Matrix:
-    """X as the network's input matrix, through its preparation where it has one."""
-    frame = open_table(X)  # collected once where lazy, and its names are known to be distinct
-    table = X if frame is None else frame.to_native()
-    prepared = table if network.prepare is None else network.prepare(table)
-    return as_matrix(prepared, network.feature_names, network.inputs, on_bad_rows)
-
-
-def reference_of(
-    network: Network, matrix: Matrix, reference: Any, target_name: str = ""
-) -> np.ndarray[Any, Any]:
-    """The reference row: by the names of the features, or a raw row through the preparation."""
-    frame = open_table(reference)
-    if frame is not None and network.prepare is not None and len(frame) == 1:
-        raw = frame.drop(target_name, strict=False).to_native() if target_name else reference
-        reference = inputs_of(network, raw).values
-    return as_row(reference, feature_names(network, matrix), "reference", target_name)
-
-
-def split_target(
-    X: Any, target: str | Sequence[Any] | None
-) -> tuple[Any, np.ndarray[Any, Any] | None, str]:
-    """The table without its target column, the target's values, and its name."""
-    if target is None:
-        return X, None, ""
-    frame = open_table(X)
-    if not isinstance(target, str):
-        rows = len(frame) if frame is not None else len(X) if hasattr(X, "__len__") else None
-        table = X if frame is None else frame.to_native()
-        return table, _labels(target, rows), "target"
-    if frame is None:
-        raise DataError(
-            f"target '{target}' names a column, but the data are an array: give a table"
-        )
-    if target not in frame.columns:
-        raise DataError(
-            f"no column '{target}' to use as target: the table has {listed(frame.columns)}"
-        )
-    return frame.drop(target).to_native(), _labels(frame[target].to_numpy(), len(frame)), target
-
-
-def _labels(target: Any, rows: int | None) -> np.ndarray[Any, Any]:
-    """One number or one text a row; anything else is refused before any work."""
-    kind = type(target).__name__
-    if isinstance(target, dict | set | bytes) or not hasattr(target, "__len__"):
-        raise DataError(
-            f"target is a {kind}: give the name of a column, or a list or array of one value a row"
-        )
-    try:
-        values = np.asarray(target.detach().cpu() if isinstance(target, torch.Tensor) else target)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"target is not one value a row: {str(error).splitlines()[0]}") from None
-    if values.ndim != 1:
-        raise DataError(
-            f"target has shape {values.shape}: give one value a row, shape (rows,), "
-            "so target.ravel() for a single column"
-        )
-    if rows is not None and len(values) != rows:
-        raise DataError(
-            f"target has {counted(len(values), 'value')} for {counted(rows, 'row')} of data: "
-            "give one value a row"
-        )
-    _require_one_kind(target, values)
-    return values
-
-
-def _require_one_kind(target: Any, values: np.ndarray[Any, Any]) -> None:
-    """All numbers, or all texts (a missing one may be None or NaN)."""
-    mixable = values.dtype == object or isinstance(target, list | tuple)
-    cells = [c for c in target if c is not None and c == c] if mixable else []
-    texts = sum(isinstance(c, str) for c in cells)
-    if (
-        0 < texts < len(cells)
-        or (values.dtype == object and not texts)
-        or values.dtype.kind in "cV"
-    ):
-        names = sorted({type(c).__name__ for c in cells}) or [str(values.dtype)]
-        raise DataError(
-            f"target holds {' and '.join(names)}: give numbers alone or text alone, one value a row"
-        )
-
-
 def _inputs(model: Model, X: Any) -> tuple[Network, torch.Tensor]:
     network = as_network(model)
     x = network.rows(inputs_of(network, X).values)
     require_finite(np.arange(len(x)), x.cpu())  # 1e300 does not fit a float32 network
     return network, x
+
+
+def _network(model: Model | Explanation) -> Network:
+    return model.network if isinstance(model, Explanation) else as_network(model)
+
+
+def _source(model: Model | Explanation) -> Explanation | Network:
+    return model if isinstance(model, Explanation) else as_network(model)
 
 
 def _positive(value: int | None, name: str) -> int | None:
@@ -237,12 +357,20 @@ def _positive(value: int | None, name: str) -> int | None:
 
 
 __all__ = [
+    "Explainer",
     "affine",
     "census",
+    "cohorts",
+    "evaluate",
     "explain",
+    "integrated_gradients",
     "pattern",
+    "profile",
     "read",
+    "reason_codes",
+    "recourse",
     "region",
     "report",
     "save",
+    "trace",
 ]

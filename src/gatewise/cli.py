@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 import gatewise as gw
-from gatewise.api import OnBadRows
 from gatewise.demo import run
 from gatewise.errors import ModelError
+from gatewise.explain.inputs import OnBadRows
 from gatewise.ops import TABLE
 from gatewise.show.files import check_folder
 from gatewise.show.inspect import COLUMNS, node_rows, summary
@@ -37,6 +37,10 @@ Returned = Annotated[
     typer.Option(metavar="NAME|INDEX", help="which one, where MODEL returns several tensors"),
 ]
 Top = Annotated[int, typer.Option(help="clusters shown in the report", min=1)]
+Cohorts = Annotated[bool, typer.Option(help="few rules for all rows, each with its condition")]
+Rules = Annotated[int | None, typer.Option(help="cohorts at most", min=1)]
+Error = Annotated[float | None, typer.Option(help="largest mean |rule - network| of the cohorts")]
+Evaluate = Annotated[bool, typer.Option(help="measure the rules as the literature does (slow)")]
 
 
 @app.command()
@@ -51,6 +55,11 @@ def explain(
     batch_size: Annotated[int | None, typer.Option(help="rows at a time", min=1)] = None,
     on_bad_rows: Annotated[OnBadRows, typer.Option(help="rows with NaN or infinity")] = "raise",
     margin: Annotated[bool, typer.Option(help="distance of each row to its region's wall")] = True,
+    cohorts: Cohorts = True,
+    max_rules: Rules = None,
+    max_error: Error = None,
+    evaluate: Evaluate = False,
+    title: Annotated[str | None, typer.Option(help="heading of the report")] = None,
 ) -> None:
     """Clusters of the rows of DATA, the exact affine rule of each, its reach and certificate."""
     check_folder(out, FILES)
@@ -67,7 +76,12 @@ def explain(
             on_bad_rows=on_bad_rows,
             progress=tell,
         )
-    folder = gw.save(explanation, out, top=top, model=model, data=data)
+        parts: dict[str, Any] = {}
+        if cohorts:
+            parts["cohorts"] = _cohorts(explanation, max_rules, max_error, tell)
+        if evaluate:
+            parts["evaluation"] = gw.evaluate(explanation)
+    folder = gw.save(explanation, out, top=top, model=model, data=data, title=title, **parts)
     _say(explanation, folder)
 
 
@@ -93,7 +107,8 @@ def demo(out: Out = Path("demo-report"), top: Top = 10) -> None:
     check_folder(out, FILES)
     with _progress() as tell:
         explanation = run(tell)
-    _say(explanation, gw.save(explanation, out, top=top))
+        found = _cohorts(explanation, None, None, tell)
+    _say(explanation, gw.save(explanation, out, top=top, cohorts=found))
 
 
 def _read(model: Path, output: str | None) -> gw.Network:
@@ -105,6 +120,22 @@ def _read(model: Path, output: str | None) -> gw.Network:
         if "output=" not in str(error):
             raise
         raise ModelError(f"{error} (here: the option --model-output)") from None
+
+
+def _cohorts(
+    explanation: gw.Explanation,
+    max_rules: int | None,
+    max_error: float | None,
+    tell: Callable[[str, int, int], None],
+) -> Any:
+    """The cohorts; where nothing was asked of them, what stops them is a line and no error."""
+    try:
+        return gw.cohorts(explanation, max_rules=max_rules, max_error=max_error, progress=tell)
+    except gw.GatewiseError as why:
+        if max_rules is not None or max_error is not None:
+            raise
+        typer.echo(f"  no cohorts: {why}")
+        return None
 
 
 def _say(explanation: gw.Explanation, folder: Path) -> None:

@@ -25,7 +25,14 @@ import onnx_files
 from gatewise.__main__ import main
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-FILES = ["maps.safetensors", "meta.json", "report.html", "rows.parquet", "rules.parquet"]
+FILES = [
+    "cohorts.parquet",
+    "maps.safetensors",
+    "meta.json",
+    "report.html",
+    "rows.parquet",
+    "rules.parquet",
+]
 
 
 def process(*args: object, **more) -> subprocess.CompletedProcess[str]:

@@ -9,7 +9,8 @@ import sys
 
 OPTIONAL = {
     *("onnx", "onnxruntime", "sklearn", "skorch", "pandas", "polars", "pyarrow", "matplotlib"),
-    *("plotly", "jinja2", "typer", "rich", "scipy", "highspy", "numba", "ray"),
+    *("bokeh", "plotly", "jinja2", "typer", "rich", "scipy", "highspy", "numba", "ray"),
+    *("shap", "captum", "lime"),
 }
 
 

@@ -1,8 +1,8 @@
 """Maps and regions of every real piecewise-affine network, against autograd and its own patterns.
 
 GATEWISE_FULL=1 runs 200 inputs a network and 1,000 probes around each of their regions, hours in
-all: a row a network goes to benchmarks/real_networks.csv with a digest of the code it speaks of, and
-a network whose row is of the code at hand is not run again. Without it a few of each, so that CI ends.
+all: a row a network goes to benchmarks/real_networks.csv with a digest of the code it speaks of,
+and a network whose row is of the code at hand is not run again. Without it a few of each.
 """
 
 from __future__ import annotations
@@ -98,10 +98,23 @@ def region_errors(network: gw.Network, x: torch.Tensor) -> tuple[int, int, int]:
     return wrong, undecided, inside
 
 
-COLUMNS = (
-    "family network inputs outputs gate_units rows largest_error largest_bound jacobian_gap "
-    "regions probes inside undecided wrong code"
-).split()
+COLUMNS = [
+    "family",
+    "network",
+    "inputs",
+    "outputs",
+    "gate_units",
+    "rows",
+    "largest_error",
+    "largest_bound",
+    "jacobian_gap",
+    "regions",
+    "probes",
+    "inside",
+    "undecided",
+    "wrong",
+    "code",
+]
 
 
 def write(path, network, error, bound, gap, regions, wrong, undecided, inside) -> None:

@@ -320,7 +320,7 @@ def test_the_reference_is_matched_by_name(given, network):
     [
         ([1, 2, 3], "reference has 3 values, and the network takes 2 inputs"),
         ([1, np.nan], "reference holds NaN or infinity at b"),
-        ("zero", "reference is not a row of 2 numbers"),
+        ("nought", "reference is 'nought': name 'mean', 'median', 'zero' or 'row 17'"),
         (0, "reference is not a row of 2 numbers"),
         (["1", "2"], "reference is not a row of 2 numbers"),
         ({"a": 1}, "reference's columns are not the network's (missing: b)"),

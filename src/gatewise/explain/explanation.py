@@ -6,25 +6,53 @@ share an activation pattern are a cluster, and on it the network is f(x) = W x +
 
 from __future__ import annotations
 
-import operator
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gatewise.errors import BadRows, DataError
+from gatewise.explain import export
+from gatewise.explain.compute import (
+    CHUNK_ROWS,
+    Floats,
+    Ids,
+    certificate,
+    deviation,
+    exponents,
+    margins,
+    mean,
+    quiet,
+    require_finite,
+    require_range,
+)
+from gatewise.explain.contrast import contrast
+from gatewise.explain.folded import Folded
+from gatewise.explain.groups import Group, groups_of
+from gatewise.explain.importance import By, Importance, Kind, importance
+from gatewise.explain.names import feature_names, pick_outputs
+from gatewise.explain.references import MEAN, reference_row
+from gatewise.explain.say import overview_html
+from gatewise.explain.slices import Block, SlicedExplanation, take
 from gatewise.ir.network import Network
+from gatewise.ir.pattern import Pattern
 from gatewise.patterns.census import Census, census
 from gatewise.regions.halfspaces import Margin, Region
 from gatewise.tables import Matrix, counted, listed
 
-Floats = NDArray[np.float64]
-Ids = NDArray[np.int64]
-CHUNK_ROWS = 65_536
+__all__ = [
+    "CHUNK_ROWS",
+    "Explanation",
+    "deviation",
+    "explain",
+    "feature_names",
+    "mean",
+    "pick_outputs",
+    "require_finite",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +64,8 @@ class Explanation:
                  = base_values[i, o] + sum_j values[i, j, o]         (against the reference row)
     error (rows, outputs) is the measured |W x + b - f(x)|; bound is what rounding allows for it.
     margin: distance of each row to the wall of its region, or None if it was not asked for.
+    groups: inputs that belong together, as the columns of one category do: see `folded`.
+    Arrays are (rows, features, outputs). Parts: `exp[i]`, `exp[:, "age"]`, `exp[..., "default"]`.
     """
 
     network: Network
@@ -53,7 +83,8 @@ class Explanation:
     margin: Margin | None
     target: NDArray[Any] | None = None
     target_name: str = ""
-    reference_name: str = "the mean of the data"
+    reference_name: str = MEAN
+    groups: tuple[Group, ...] = ()
 
     # -- per row, with the names SHAP's users know --
 
@@ -117,7 +148,7 @@ class Explanation:
     def importance(self) -> Floats:
         """(clusters, outputs, features) |W_j| sd_j, scaled to sum to 1."""
         # Scaled by a power of two, which rounds nothing: products of huge numbers overflow.
-        raw = np.abs(self.coefficients) * np.ldexp(self.scale, -_exponents(self.scale).max())
+        raw = np.abs(self.coefficients) * np.ldexp(self.scale, -exponents(self.scale).max())
         total = raw.sum(-1, keepdims=True)
         return np.asarray(np.divide(raw, total, out=np.zeros_like(raw), where=total > 0))
 
@@ -129,7 +160,7 @@ class Explanation:
     def cluster_mean(self, column: NDArray[Any]) -> Floats:
         """(clusters, ...) the mean of a per-row column over each cluster."""
         column = np.asarray(column, np.float64).reshape(len(self), -1)
-        top = _exponents(column)
+        top = exponents(column)
         small = np.ldexp(column, -top)
         sums = np.stack([np.bincount(self.ids, c, self.clusters) for c in small.T], 1)
         return np.asarray(np.ldexp(sums / self.census.counts[:, None], top))
@@ -169,6 +200,19 @@ class Explanation:
             f"hold {'it' if len(still) == 1 else 'them'} fixed",
         )
 
+    # -- where it holds --
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """(features,) "original", or the step of the Pipeline in whose units the input is."""
+        own = getattr(self.network.prepare, "units", ())
+        return tuple(own) or ("original",) * len(self.feature_names)
+
+    @property
+    def pattern(self) -> Pattern:
+        """The pattern of every row."""
+        return self.census.pattern[self.ids]
+
     @property
     def region(self) -> Region:
         """The region of every row."""
@@ -176,6 +220,74 @@ class Explanation:
         home = self.network.rows(self.data)
         corners = (torch.from_numpy(box[0]), torch.from_numpy(box[1]))
         return Region(self.network, home, self.census.pattern[self.ids], corners)
+
+    # -- parts, and other views --
+
+    def __getitem__(self, item: Any) -> SlicedExplanation:
+        return take(self, item)
+
+    def __iter__(self) -> Iterator[SlicedExplanation]:
+        return (self[i] for i in range(len(self)))
+
+    def block(self, rows: Ids, features: Ids, outputs: Ids) -> Block:
+        """The arrays of some rows, features and outputs."""
+        ids, n = self.ids[rows], np.ix_(rows, outputs)
+        w, offset = (a[np.ix_(ids, outputs)] for a in (self.coefficients, self.intercepts))
+        slopes = w[:, :, features].transpose(0, 2, 1)
+        data = self.data[np.ix_(rows, features)]
+        margin = self.margin
+        return Block(
+            rows,
+            slopes * (data - self.reference[features])[:, :, None],
+            offset + w @ self.reference,
+            data,
+            None,
+            tuple(self.feature_names[j] for j in features),
+            tuple(self.output_names[k] for k in outputs),
+            self.output[n],
+            slopes,
+            offset,
+            self.error[n],
+            None if margin is None else margin.scaled.cpu().numpy()[rows],
+            self.reference_name,
+        )
+
+    def against(self, reference: Any) -> Explanation:
+        """The same rules with contributions from another reference: see `reference_row`."""
+        base, name = reference_row(self.data, self.feature_names, reference)
+        require_range(self.coefficients, self.intercepts, self.ids, self.matrix, base)
+        return replace(self, reference=base, reference_name=name)
+
+    def contrast(self, one: int | str, other: int | str) -> Explanation:
+        """The explanation of output `one` minus output `other`: for logits, exact log odds."""
+        return contrast(self, one, other)
+
+    def folded(self) -> Folded:
+        """Contributions with one column a group: the sum over its members."""
+        return Folded(self)
+
+    def importances(self, by: By = "global", kind: Kind = "scaled", **options: Any) -> Importance:
+        """Signed importance a row, cluster, cohort or over all, with its spread: `importance`."""
+        return importance(self, by, kind, **options)
+
+    def to_frame(self, **options: Any) -> Any:
+        """A row an input, in the kind of table that came in: see `export.to_frame`."""
+        return export.to_frame(self, **options)
+
+    def to_parquet(self, path: str | Path, **options: Any) -> Path:
+        """The same as a Parquet file, whole or not at all."""
+        return export.to_parquet(self, path, **options)
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """The rules and the rows as JSON text, also written to `path`: see `export.to_json`."""
+        return export.to_json(self, path)
+
+    def to_shap(self) -> Any:
+        """A `shap.Explanation` of all rows, features and outputs."""
+        return self[...].to_shap()
+
+    def _repr_html_(self) -> str:
+        return overview_html(self)
 
     def __repr__(self) -> str:
         margin = (
@@ -200,187 +312,52 @@ def explain(
     outputs: Sequence[int | str] | int | str | None = None,
     target: NDArray[Any] | None = None,
     target_name: str = "",
-    reference: Floats | None = None,
+    reference: Any = None,
+    reference_name: str = "the given reference",
+    scale: Floats | None = None,
+    groups: Mapping[str, Sequence[int | str]] | None = None,
     margin: bool = True,
     batch_size: int | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Explanation:
-    """The Explanation of a network on a Matrix of inputs (see `Explanation` for what it holds)."""
-    tell = progress or (lambda job, done, total: None)
+    """The Explanation of a network on a Matrix of inputs (see `Explanation` for what it holds).
+
+    reference: a row of numbers, the mean of the data where None; scale: a deviation for each
+    feature, that of the data where None.
+    """
+    tell = progress or quiet
     network = network.to(torch.float64)
     chosen, names = pick_outputs(network, outputs)
+    features = feature_names(network, matrix)
+    together = groups_of(network, features, groups)
     x = network.rows(matrix.values)
     found = census(
         network, x, batch_size=batch_size, progress=lambda n: tell("patterns", n, len(x))
     )
     require_finite(matrix.index, found.output)
     weight, offset = found.maps.rows(chosen)
-    error, bound = _certificate(found, x, weight, offset, chosen, tell)
+    error, bound = certificate(found, x, weight, offset, chosen, tell)
+    w, b = weight.cpu().numpy(), offset.cpu().numpy()
     base = mean(matrix.values) if reference is None else np.asarray(reference, np.float64)
-    require_finite(
-        matrix.index, error, bound, _largest(found, matrix.values, weight, offset, base * 0)
-    )
-    if not np.isfinite(_largest(found, matrix.values, weight, offset, base)).all():
-        raise DataError(
-            f"the network overflows on the reference, whose largest number is "
-            f"{np.abs(base).max():.3g}: give a reference near the data"
-        )
-    scale = deviation(matrix.values)
-    margins = _margins(network, x, found, scale, tell) if margin else None
-    if margins is not None:
-        # A distance may be infinite: a region need not have a wall.
-        kept = (torch.where(t.isinf(), 0.0, t).cpu() for t in (margins.l2, margins.scaled))
-        require_finite(matrix.index, *kept)
+    require_finite(matrix.index, error, bound)
+    require_range(w, b, found.ids, matrix, base)
+    spread = deviation(matrix.values) if scale is None else np.asarray(scale, np.float64)
     return Explanation(
         network,
         matrix,
         found,
         tuple(chosen),
-        feature_names(network, matrix),
+        features,
         names,
-        weight.cpu().numpy(),
-        offset.cpu().numpy(),
+        w,
+        b,
         base,
-        scale,
+        spread,
         error,
         bound,
-        margins,
+        margins(network, x, found, spread, matrix.index, tell) if margin else None,
         target,
         target_name,
-        "the mean of the data" if reference is None else "the given reference",
+        MEAN if reference is None else reference_name,
+        together,
     )
-
-
-def require_finite(index: Ids, *columns: Any) -> None:
-    """Raise BadRows, naming the rows of `index`, where a per-row result is not finite."""
-    good = np.ones(len(index), bool)
-    for column in columns:
-        good &= np.isfinite(np.asarray(column)).reshape(len(index), -1).all(1)
-    if not good.all():
-        bad = tuple(index[~good].tolist())
-        raise BadRows(
-            f"the network overflows on {counted(len(bad), 'row')} of {len(good)}: rows "
-            f"{listed(bad)} (counted from 0). Their numbers are too large for float64 to compute "
-            "with: repair or leave them out",
-            bad,
-        )
-
-
-def _largest(
-    found: Census, values: Floats, weight: torch.Tensor, offset: torch.Tensor, base: Floats
-) -> Floats:
-    """(rows,) at least every |contribution| and |base value|, and their sum: finite if they are."""
-    steep = weight.abs().amax((1, 2)).cpu().numpy()[found.ids]
-    high = offset.abs().amax(1).cpu().numpy()[found.ids]
-    with np.errstate(over="ignore", invalid="ignore"):
-        spread = np.abs(values).max(1) + np.abs(base).max()
-        return np.asarray(high + steep * spread * values.shape[1] * 2)
-
-
-def _exponents(values: Floats) -> NDArray[np.int32]:
-    """(columns,) e with |v| <= 2**e in each column, so that v / 2**e can be squared and summed."""
-    top = np.max(np.abs(values), axis=0, initial=0, where=np.isfinite(values))
-    return np.asarray(np.frexp(top)[1])
-
-
-def mean(values: Floats) -> Floats:
-    """(features,) the mean; no sum overflows, and scaling by a power of two rounds nothing."""
-    top = _exponents(values)
-    return np.asarray(np.ldexp(np.ldexp(values, -top).mean(0), top))
-
-
-def deviation(values: Floats) -> Floats:
-    """(features,) the standard deviation, and exactly 0 for a column of one value.
-
-    numpy's gives 1e-17 for a column of 0.1, because the mean of it is rounded. Scaled by a power
-    of two before squaring, so that neither 1e300 overflows nor 1e-300 vanishes.
-    """
-    top = _exponents(values)
-    spread = np.ldexp(np.ldexp(values, -top).std(axis=0), top)
-    return np.where((values == values[:1]).all(0), 0.0, spread)
-
-
-def pick_outputs(
-    network: Network, outputs: Sequence[int | str] | int | str | None
-) -> tuple[list[int], tuple[str, ...]]:
-    """Indices and names of the outputs to explain; all of them when None."""
-    names = network.output_names or tuple(f"y{i}" for i in range(network.outputs))
-    if outputs is None:
-        return list(range(network.outputs)), tuple(names)
-    asked = list(outputs) if isinstance(outputs, list | tuple | np.ndarray) else [outputs]
-    if not asked:
-        raise DataError(
-            f"output= is empty: name at least one of the network's {listed(names)}, "
-            "or leave it out for all"
-        )
-    chosen = [_output_index(o, names) for o in asked]
-    if len(set(chosen)) < len(chosen):
-        twice = next(names[i] for i in chosen if chosen.count(i) > 1)
-        raise DataError(f"output= names '{twice}' more than once: name each output once")
-    return chosen, tuple(names[i] for i in chosen)
-
-
-def _output_index(asked: Any, names: Sequence[str]) -> int:
-    """A whole number is a position; a text is a name, or else a position written out."""
-    if isinstance(asked, str) and asked in names:
-        return list(names).index(asked)
-    position = _whole(asked)
-    if position is not None and -len(names) <= position < len(names):
-        return position % len(names)
-    raise DataError(
-        f"no output {asked!r}: the network has {len(names)} ({listed(names)}), and each is picked "
-        f"by its name or its position, counted from 0"
-    )
-
-
-def _whole(asked: Any) -> int | None:
-    if isinstance(asked, str):
-        return int(asked) if re.fullmatch(r"-?[0-9]{1,9}", asked) else None
-    if isinstance(asked, bool | np.bool_):
-        return None
-    try:
-        return operator.index(asked)
-    except TypeError:
-        return None
-
-
-def feature_names(network: Network, matrix: Matrix) -> tuple[str, ...]:
-    """The network's names, else the table's, else x0, x1, ..."""
-    names = network.feature_names or matrix.columns
-    return tuple(names) or tuple(f"x{j}" for j in range(network.inputs))
-
-
-def _certificate(
-    found: Census,
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    offset: torch.Tensor,
-    chosen: list[int],
-    tell: Callable[[str, int, int], None],
-) -> tuple[Floats, Floats]:
-    """Measured |W x + b - f(x)| and its bound, row by row."""
-    errors, bounds = [], []
-    for start in range(0, len(x), CHUNK_ROWS):
-        part = slice(start, min(start + CHUNK_ROWS, len(x)))
-        ids, rows = found.ids[part], x[part].reshape(-1, weight.shape[-1])
-        y = torch.einsum("nof,nf->no", weight[ids], rows) + offset[ids]
-        errors.append((y - found.output[part][:, chosen]).abs())
-        bounds.append(found.maps[ids].bound(rows)[:, chosen])
-        tell("certificate", part.stop, len(x))
-    return torch.cat(errors).cpu().numpy(), torch.cat(bounds).cpu().numpy()
-
-
-def _margins(
-    network: Network,
-    x: torch.Tensor,
-    found: Census,
-    scale: Floats,
-    tell: Callable[[str, int, int], None],
-) -> Margin:
-    parts = []
-    for start in range(0, len(x), CHUNK_ROWS // 8):
-        part = slice(start, min(start + CHUNK_ROWS // 8, len(x)))
-        home = Region(network, x[part], found.pattern[found.ids[part]])
-        parts.append(home.margin(torch.from_numpy(scale)))
-        tell("margins", part.stop, len(x))
-    return Margin(*(torch.cat([getattr(p, k) for p in parts]) for k in ("l2", "linf", "scaled")))

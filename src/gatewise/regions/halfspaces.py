@@ -20,6 +20,8 @@ from gatewise.patterns.degenerate import affordable, zero_rows
 from gatewise.patterns.exact import rational, settle
 from gatewise.patterns.observe import pattern as pattern_of
 from gatewise.regions.constraints import Frozen, frozen, magnitude, slack, spread, strict, visit
+from gatewise.regions.margins import batch_rows, margins
+from gatewise.regions.norms import plan
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,8 +124,14 @@ class Region:
         """True where the point is inside (P, k); what is undecided is not: see `verdict`."""
         return self.verdict(X) == int(Verdict.YES)
 
-    def margin(self, scale: Tensor | None = None) -> Margin:
-        """Distance from each home to the nearest wall of its own region."""
+    def margin(
+        self, scale: Tensor | None = None, progress: Callable[[int], None] | None = None
+    ) -> Margin:
+        """Distance from each home to the nearest wall of its own region.
+
+        One call for many homes is cheaper than many: what they share is worked out once.
+        `progress` is told how many are done.
+        """
         s = torch.ones(self.network.inputs) if scale is None else torch.as_tensor(scale)
         s = s.to(self.network.device, self.network.dtype)
         if s.shape != (self.network.inputs,):
@@ -131,9 +139,13 @@ class Region:
                 f"scale must hold one number for each of the {self.network.inputs} inputs, got "
                 f"shape {tuple(s.shape)}"
             )
-        step = max(1, chunk_rows(self.network, self.network.inputs))
-        parts = [self[i : i + step] for i in range(0, len(self), step)]
-        found = [_margins(frozen(p.network, p.pattern), p.home, s) for p in parts]
+        known, step = plan(self.network, s), batch_rows(self.network)
+        found = []
+        for start in range(0, len(self), step):
+            part = self[start : start + step]
+            found.append(margins(known, frozen(part.network, part.pattern), part.home))
+            if progress is not None:
+                progress(min(start + step, len(self)))
         return Margin(*(torch.cat(column) for column in zip(*found, strict=True)))
 
     def _points(self, X: Any) -> Tensor:
@@ -210,27 +222,6 @@ def _any_unit(rows: Tensor) -> Tensor:
 def _magnitudes(f: Frozen, x: Tensor) -> dict[str, list[Tensor]]:
     """For each gate the magnitudes of its inputs, M |x| + m."""
     return _gate_inputs(Frozen(f.source, spread(f), f.pattern), x.abs(), _with_bias)
-
-
-def _margins(f: Frozen, home: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Smallest slack / |a| over the rows, per home, in the three dual norms."""
-    p, d = len(f.pattern), f.network.inputs
-    best = [home.new_full((p,), torch.inf) for _ in range(3)]
-    values = _gate_inputs(f, home.unsqueeze(1), _with_bias)
-
-    def see(node: Node, zs: list[Tensor]) -> None:
-        kind, codes = _gate(node), f.codes(node.name)
-        a = slack(kind, zs, codes, linear=True)
-        a = a.movedim(2, -1).reshape(len(a), p, -1, d)
-        room = slack(kind, values[node.name], codes).reshape(len(a), p, -1).clamp(min=0) + 0.0
-        norms = (a.norm(dim=-1), a.abs().sum(-1), (a * scale).norm(dim=-1))
-        for k, norm in enumerate(norms):
-            distance = torch.where(norm > 0, room / norm, torch.inf)
-            best[k] = torch.minimum(best[k], distance.amin(-1).amin(0))
-
-    eye = torch.eye(d, dtype=home.dtype, device=home.device)
-    visit(f, eye.reshape(1, d, *f.network.input_shape), _without_bias, see)
-    return best[0], best[1], best[2]
 
 
 def _halfspaces(f: Frozen) -> Halfspaces:

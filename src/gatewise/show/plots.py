@@ -10,7 +10,11 @@ from numpy.typing import NDArray
 from gatewise.explain.explanation import Explanation
 from gatewise.show import facts
 from gatewise.show.axes import DOWN, INK, LINE, SOFT, TEXT, UP, figure_of, label, new_axes, say_only
-from gatewise.show.picture import picture
+from gatewise.show.heat import heat
+from gatewise.show.picture import picture, region_map
+from gatewise.show.plots_cohorts import cohorts, fidelity
+from gatewise.show.plots_row import waterfall
+from gatewise.show.profiles import profile
 from gatewise.show.words import compact, number, percent
 
 if TYPE_CHECKING:
@@ -134,27 +138,9 @@ def slopes(
 ) -> Figure:
     """Coefficient x standard deviation of the leading features in the largest clusters."""
     names, values = leading_slopes(e, output, top, features)
-    rows, columns = values.shape
-    ax = new_axes(ax, 5.2, 1.35 + 0.36 * max(rows, 1))
-    if not rows:
-        return say_only(ax, "no input moves this output")
-    largest = float(np.abs(values).max()) or 1.0
-    for i, j in np.ndindex(rows, columns):
-        _cell(ax, j, i, float(values[i, j]) / largest)
-    sizes = [compact(int(n)) for n in e.census.counts[:columns]]
-    ax.set_xticks(range(columns), [f"{c}\n{n}" for c, n in enumerate(sizes)])
-    ax.set_yticks(range(rows), [label(name) for name in names])
-    ax.tick_params(length=0)
-    ax.xaxis.tick_top()
-    ax.xaxis.set_label_position("top")
-    ax.set(
-        xlim=(-0.5, columns - 0.5),
-        ylim=(rows + 0.9, -0.5),
-        xlabel="cluster, and its number of rows",
-    )
-    ax.spines[:].set_visible(False)
-    _ramp(ax, rows + 0.45, columns, largest)
-    return figure_of(ax)
+    sizes = [compact(int(n)) for n in e.census.counts[: values.shape[1]]]
+    ticks = [f"{c}\n{n}" for c, n in enumerate(sizes)]
+    return heat(ax, names, values, ticks, "cluster, and its number of rows")
 
 
 def leading_slopes(
@@ -167,44 +153,6 @@ def leading_slopes(
     order = facts.ranked(facts.importance(e, output, shown), np.abs(w).mean(0))
     order = np.array([j for j in order if w[:, j].any()], np.int64)[:features]
     return [e.feature_names[j] for j in order], values[order]
-
-
-def _cell(ax: Axes, x: float, y: float, value: float, width: float = 0.94) -> None:
-    """A square: blue raises, orange lowers, strength by opacity; a bare outline is exactly 0."""
-    from matplotlib.patches import Rectangle
-
-    box = (x - width / 2, y - 0.45)
-    if value == 0:
-        ax.add_patch(Rectangle(box, width, 0.9, fill=False, edgecolor=LINE, lw=0.6))
-    else:
-        ax.add_patch(
-            Rectangle(
-                box,
-                width,
-                0.9,
-                facecolor=UP if value > 0 else DOWN,
-                lw=0,
-                alpha=0.06 + 0.94 * min(1.0, abs(value)),
-            )
-        )
-
-
-def _ramp(ax: Axes, y: float, columns: int, largest: float) -> None:
-    """The legend of `slopes`: from lowers to raises."""
-    step = 0.055 * columns
-    centre = (columns - 1) / 2
-    for k in range(-4, 5):
-        _cell(ax, centre + k * step, y, k / 4, step * 0.9)
-    for side, text in ((-1, f"lowers, −{number(largest)}"), (1, f"raises, +{number(largest)}")):
-        ax.text(
-            centre + side * 5 * step,
-            y,
-            text,
-            ha="right" if side < 0 else "left",
-            va="center",
-            fontsize=TEXT - 1,
-            color=SOFT,
-        )
 
 
 def importance(
@@ -229,11 +177,20 @@ def importance(
         ax.plot([s.mean * s.scale], [i], "o", color=INK, ms=4.5)
     ax.axvline(0, color=SOFT, lw=0.8)
     ax.set_yticks(range(len(found)), [label(s.name) for s in found])
-    ax.set(
-        ylim=(len(found) - 0.5, -0.5), xlabel=f"slope for one {facts.unit(e)}: mean, 5–95 % of rows"
-    )
+    ax.set(ylim=(len(found) - 0.5, -0.5), xlabel=f"effect of one {facts.unit(e)}")
     ax.grid(axis="x", color=LINE, lw=0.8)
     return figure_of(ax)
 
 
-__all__ = ["coverage", "importance", "margins", "picture", "slopes"]
+__all__ = [
+    "cohorts",
+    "coverage",
+    "fidelity",
+    "importance",
+    "margins",
+    "picture",
+    "profile",
+    "region_map",
+    "slopes",
+    "waterfall",
+]

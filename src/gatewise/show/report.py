@@ -1,7 +1,8 @@
 """report(explanation, path): everything an Explanation says, as one HTML file that needs no other.
 
-No script, no network: the page's own Content-Security-Policy forbids both. Every name that came
-from a model or a table is escaped (Jinja2's autoescape, and ElementTree inside pictures).
+No network: the page's own Content-Security-Policy forbids it, and lets only its own scripts run.
+Every name that came from a model or a table is escaped (Jinja2's autoescape, ElementTree inside
+pictures, JSON for the script, which sets names as text only).
 """
 
 from __future__ import annotations
@@ -10,34 +11,45 @@ import platform
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gatewise.errors import DataError, missing
 from gatewise.explain.explanation import Explanation
-from gatewise.show import axes, facts, plots, say, svg, truth, words
+from gatewise.show import (
+    cohort_view,
+    embed,
+    facts,
+    payload,
+    pictures,
+    profiles,
+    row_facts,
+    say,
+    scripts,
+    trust,
+    truth,
+    words,
+)
 from gatewise.show.files import whole_file
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 Source = Mapping[str, Any] | str | None
-COLOURS = {
-    axes.UP: "var(--up)",
-    axes.DOWN: "var(--down)",
-    axes.INK: "var(--ink)",
-    axes.SOFT: "var(--soft)",
-    axes.LINE: "var(--line)",
-}
+PAGES = (
+    ("model", "The model"),
+    ("cohorts", "Cohorts"),
+    ("features", "Features"),
+    ("row", "One row"),
+    ("trust", "Trust"),
+)
 
 
-class Picture(NamedTuple):
-    """An inline SVG with its title and one sentence on how to read it."""
+class Objects(NamedTuple):
+    """What may be given beside the explanation; None where it was not."""
 
-    svg: str
-    title: str
-    says: str
+    cohorts: Any
+    evaluation: Any
+    reasons: Any
+    recourse: Any
 
 
 def report(
@@ -47,42 +59,49 @@ def report(
     top: int = 10,
     title: str | None = None,
     source: Source = None,
+    **objects: Any,
 ) -> Path:
     """Write the page of `html` to a file, whole or not at all (OutputError says why not)."""
     out = Path(path)
-    page = html(explanation, top=top, title=title, source=source)
+    page = html(explanation, top=top, title=title, source=source, **objects)
     with whole_file(out) as draft:
         draft.write_text(page, "utf-8")
     return out
 
 
 def html(
-    explanation: Explanation, *, top: int = 10, title: str | None = None, source: Source = None
+    explanation: Explanation,
+    *,
+    top: int = 10,
+    title: str | None = None,
+    source: Source = None,
+    cohorts: Any = None,
+    evaluation: Any = None,
+    reasons: Any = None,
+    recourse: Any = None,
 ) -> str:
-    """The page: verdict, key figures, pictures, the rules of the `top` largest clusters.
+    """The page: the model, its cohorts, its features, its rows, and how far to trust it.
 
-    source: where it came from, as text or as the mapping that meta.json holds.
+    top: how many of the largest clusters get a card; source: where it came from, as text or as
+    the mapping that meta.json holds; cohorts, evaluation, reasons: what gatewise's functions of
+    these names return for this explanation; recourse: {row of the data: what `recourse` returns}.
+    A part that is not given is left out (reasons: at most 4 towards the low side).
     """
     if top < 1:
         raise DataError(f"top must be at least 1, got {top}: it is how many clusters are shown")
-    e, target = explanation, truth.target(explanation)
-    sections = [facts.section(e, o, top, target) for o in facts.outputs(e)]
-    page: str = _template().render(
-        title=words.plain(title) if title else "The rules of this network, exactly",
-        verdict=say.verdict(e),
-        figures=say.figures(e, top, truth.fit(e, target)),
-        notes=e.notes,
-        skipped=say.skipped(e),
-        locality=say.locality(e),
-        overview=_overview(e, top),
-        sections=[(s, _slopes(e, s, top), _reach(s)) for s in sections],
-        unshown=e.output_names[len(sections) :],
-        unit=facts.unit(e),
-        gates=bool(e.census.pattern.units),
-        provenance=list(_provenance(source, e)),
-        head=[words.plain(n.layer) for n in e.network.head],
-        target=say.target_name(e, target),
-    )
+    texts = scripts.scripts()
+    objects = Objects(cohorts, evaluation, reasons, recourse)
+    context = _context(explanation, top, objects) | {
+        "title": words.plain(title) if title else "The rules of this network, exactly",
+        "provenance": list(_provenance(source, explanation)),
+        "scripts": [_raw(text) for text in texts],
+        "policy": _raw(scripts.policy(texts)),
+        "pages": PAGES,
+        "verdict": say.verdict(explanation),
+        "notes": explanation.notes,
+        "skipped": say.skipped(explanation),
+    }
+    page: str = _template().render(context)
     return page
 
 
@@ -104,65 +123,80 @@ def _template() -> Any:
         "count": words.count,
         "plain": words.plain,
         "short": words.short,
+        "broken": _broken,
     }
     env.globals |= {"abs": abs, "signed": say.signed}
     return env.get_template("report.html")
 
 
-def _picture(figure: Figure, key: str, title: str, label: str, says: str) -> Picture:
+def _context(e: Explanation, top: int, objects: Objects) -> dict[str, Any]:
+    """What the templates show, page by page."""
+    target = truth.target(e)
+    sections = [facts.section(e, o, top, target) for o in facts.outputs(e)]
+    page = payload.embedded(e)
+    view = None if objects.cohorts is None else cohort_view.view(objects.cohorts)
+    curves = profiles.profiles(e)
+    walls = row_facts.stopping(e, page.rows)
+    extra = _extra(e, sections, view, curves) | {
+        "reasons": row_facts.reasons(e, page.rows, objects.reasons),
+        "stops": walls and walls[1],
+        "recourse": objects.recourse and row_facts.recourses(e, objects.recourse),
+    }
+    shared = {
+        "stops": walls and row_facts.stops_say(walls[0]),
+        "unit": facts.unit(e),
+        "gates": bool(e.census.pattern.units),
+        "head": [words.plain(n.layer) for n in e.network.head],
+        "target": say.target_name(e, target),
+        "many": len(e.outputs) > 1,
+        "unshown": e.output_names[len(sections) :],
+        "cohorts": view,
+        "trust": None if objects.evaluation is None else trust.trust(objects.evaluation),
+        "certificate": say.certificate(e, page.error if page.layers else None),
+        "rows_say": say.rows_embedded(e, len(page.rows)),
+        "sampled": len(page.rows) < len(e),
+        "without": page.without,
+        "agreement": say.agreement(page.error, len(page.rows)),
+        "data": _raw(embed.as_json(payload.payload(e, page, extra))),
+    }
+    if objects.cohorts is not None:
+        shared |= pictures.cohorts(objects.cohorts)
+    return shared | pictures.model(e, top, target) | pictures.sections(e, sections, top, curves)
+
+
+def _extra(
+    e: Explanation, sections: list[facts.Section], view: Any, curves: profiles.Profiles | None
+) -> dict[str, Any]:
+    """The parts of the payload that belong to one page each."""
+    slopes = [
+        {"output": s.index, "features": [_slope(t) for t in s.slopes]} for s in sections if s.slopes
+    ]
+    found: dict[str, Any] = {"slopes": slopes, "cohorts": 0}
+    if view is not None:
+        found |= {"cohorts": view.count, "cohort_ids": view.ids, "curve": view.points}
+        found["cohort_rules"] = view.rules
+    if curves is not None:
+        found["profiles"] = profiles.for_page(curves, e)
+    return found
+
+
+def _slope(t: facts.Slope) -> dict[str, Any]:
+    found = {name: getattr(t, name) for name in ("mean", "low", "high", "positive", "scale")}
+    return {"name": words.plain(t.name), **found}
+
+
+def _broken(name: object) -> Any:
+    """The name, escaped, with places where a line may end."""
     from markupsafe import Markup
 
-    return Picture(Markup(svg.inline(figure, label, key, COLOURS)), title, says)
+    return Markup("<wbr>").join(words.pieces(name))
 
 
-def _overview(e: Explanation, top: int) -> list[Picture]:
-    """The pictures that have something to show."""
-    far = facts.margins(e)
-    pictures = [_coverage(e, top)] if e.clusters > 1 else []
-    if far is not None and len(np.unique(far[(far > 0) & np.isfinite(far)])) > 1:
-        pictures.append(_margins(e))
-    return pictures
+def _raw(text: str) -> Any:
+    """Text that is already safe where it stands: scripts, their policy, and JSON."""
+    from markupsafe import Markup
 
-
-def _coverage(e: Explanation, top: int) -> Picture:
-    held = words.percent(float(e.share[:top].sum()))
-    return _picture(
-        plots.coverage(e, top=top),
-        "coverage",
-        "How few rules cover the rows",
-        f"Line: cumulative share of the rows by cluster; the {min(top, e.clusters)} largest "
-        f"hold {held}.",
-        "A steep line means that few rules speak for most rows.",
-    )
-
-
-def _margins(e: Explanation) -> Picture:
-    return _picture(
-        plots.margins(e),
-        "margins",
-        "How far each rule reaches",
-        f"Histogram: distance of each row to the wall of its region, in {facts.unit(e)}s.",
-        "Past the wall another rule holds. Distances near the rounding floor cannot be trusted.",
-    )
-
-
-def _slopes(e: Explanation, s: facts.Section, top: int) -> Picture:
-    names = ", ".join(words.plain(t.name) for t in s.slopes[:5])
-    return _picture(
-        plots.slopes(e, output=s.index, top=min(top, 12)),
-        f"slopes-{s.index}",
-        "What drives the largest clusters",
-        f"Heat map: effect of one {facts.unit(e)} of a feature, by cluster; "
-        f"leading features: {names}.",
-        f"Change of the output for one {facts.unit(e)} of a feature. A row of one colour is a "
-        "feature that acts alike everywhere.",
-    )
-
-
-def _reach(s: facts.Section) -> float:
-    """The largest effect in the table of slopes: the full width of its strips."""
-    ends = [max(abs(t.low), abs(t.high)) * t.scale for t in s.slopes]
-    return max(ends, default=1.0) or 1.0
+    return Markup(text)
 
 
 def _provenance(source: Source, e: Explanation) -> Iterator[tuple[str, str]]:

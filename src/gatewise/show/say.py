@@ -9,6 +9,7 @@ import numpy as np
 
 from gatewise.explain.explanation import Explanation
 from gatewise.show import facts
+from gatewise.show.linearity import LinearFit
 from gatewise.show.truth import Fit, Target
 from gatewise.show.words import MINUS, count, number, percent, plain
 from gatewise.tables import listed
@@ -113,7 +114,7 @@ def locality(e: Explanation) -> str:
         f"{f'All {single:,} rows' if single == len(e) else part} are alone in their "
         "cluster: a rule here explains one row. It is exact, and holds as far as that row's "
         "margin, but it is no summary of the network. For that, see how much each slope varies "
-        "between regions, further down."
+        "between regions, on the page Features, and the cohorts."
     )
 
 
@@ -128,3 +129,76 @@ def target_name(e: Explanation, target: Target | None) -> str:
 def signed(x: float) -> tuple[str, str]:
     """The operator and the size of a term: ('+', '0.5') or ('−', '0.5')."""
     return (MINUS if x < 0 else "+"), number(abs(x))
+
+
+def read(e: Explanation) -> str:
+    """What the network is, in one or two sentences."""
+    from gatewise.show.inspect import verdict as kind
+
+    n = e.network
+    head = f" It ends in {plain(n.head[0].layer)}, which is set aside." if n.head else ""
+    return (
+        f"{count(n.inputs, 'input')}, {count(n.outputs, 'output')}, "
+        f"{count(n.parameters, 'parameter')}; {kind(n)}.{head}"
+    )
+
+
+def linear(e: Explanation, fit: LinearFit, rules: float) -> str:
+    """How linear the network is on the rows, in one paragraph."""
+    same = f" and decides alike on {percent(fit.same)} of them" if fit.same is not None else ""
+    part = "" if fit.rows == len(e) else f" (fitted on {fit.rows:,} evenly spaced rows)"
+    said = (
+        f"The one affine rule that comes closest to the network explains {percent(fit.network)} of "
+        f"the variance of its output on these rows{same}{part}. "
+    )
+    if len(e) == 1:
+        said = ""
+    return (
+        f"{said}The rules in use weigh as much as {number(rules)} clusters of equal size would "
+        "(the exponential of the entropy of the cluster sizes)."
+    )
+
+
+def linear_rows(fit: LinearFit) -> list[tuple[str, str, str]]:
+    """Name, network and one affine rule: the lines of the table of comparison."""
+    said = percent if fit.metric == "Accuracy" else number
+    rows = [("Variance of the network's output explained", percent(1), percent(fit.network))]
+    if fit.same is not None:
+        rows.append(("Same decision as the network", percent(1), percent(fit.same)))
+    if fit.target is not None and fit.target_network is not None:
+        name = f"{fit.metric} on the target, one rule fitted to it"
+        rows.append((name, said(fit.target_network), said(fit.target)))
+    return rows
+
+
+def certificate(e: Explanation, page: float | None) -> str:
+    """How exact the rules are, and the network in this page."""
+    text = (
+        f"On {count(len(e), 'row')} the rules and the network differ by at most "
+        f"{number(e.max_error, 2)}; rounding in {str(e.network.dtype).removeprefix('torch.')} "
+        f"allows {number(e.max_bound, 2)}. "
+    )
+    unsure = len(e.undecided)
+    text += (
+        "Every gate was decided beyond rounding."
+        if not unsure
+        else f"{count(unsure, 'row')} lie so near a wall that rounding decides a gate."
+    )
+    if page is not None:
+        text += f" The network in this page differs from the model by at most {number(page, 2)}."
+    return text
+
+
+def agreement(error: float, rows: int) -> str:
+    """That the page computes what the model does."""
+    return f"On {count(rows, 'row')} it differs from the model by at most {number(error, 2)}."
+
+
+def rows_embedded(e: Explanation, rows: int) -> str:
+    """Which rows the page holds; a sample is never silent."""
+    if rows == len(e):
+        return f"All {count(rows, 'row')} are in this page, counted from 0 as in the data."
+    return (
+        f"{rows:,} of {count(len(e), 'row')} are in this page: the first rows of the largest "
+        "clusters, and others evenly spaced in order of the output. rows.parquet holds them all."
+    )

@@ -52,21 +52,26 @@ def rules(e: Explanation) -> pa.Table:
     return arrow().table(columns)
 
 
-def rows(e: Explanation) -> Iterator[pa.Table]:
+def rows(e: Explanation, cohort: np.ndarray[Any, Any] | None = None) -> Iterator[pa.Table]:
     """A row an input, in pieces: row, cluster, outputs, contributions, base value, margin, error.
 
-    Columns: row (position in the data given), cluster, output:<o>, base_value:<o>,
+    Columns: row (position in the data given), cluster[, cohort], output:<o>, base_value:<o>,
     contribution:<feature> (or contribution:<o>:<feature> when several outputs are explained),
     margin, margin_l2, margin_linf, error, bound, undecided_units.
     """
     for start in range(0, len(e), CHUNK_ROWS):
-        yield arrow().table(_row_columns(e, slice(start, min(start + CHUNK_ROWS, len(e)))))
+        part = slice(start, min(start + CHUNK_ROWS, len(e)))
+        yield arrow().table(_row_columns(e, part, cohort))
 
 
-def _row_columns(e: Explanation, part: slice) -> dict[str, Any]:
+def _row_columns(
+    e: Explanation, part: slice, cohort: np.ndarray[Any, Any] | None
+) -> dict[str, Any]:
     ids = e.ids[part]
     base = (e.intercepts + e.coefficients @ e.reference)[ids]
     columns: dict[str, Any] = {"row": e.matrix.index[part], "cluster": ids}
+    if cohort is not None:
+        columns["cohort"] = cohort[part]
     if e.target is not None:
         columns["target"] = e.target[part]
     for o, name in enumerate(e.output_names):

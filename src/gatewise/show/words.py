@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -64,6 +65,11 @@ def plain(name: object) -> str:
     text = str(name).encode("utf-8", "replace").decode()
     shown = "".join(" " if c in BIDI or unicodedata.category(c) in UNSEEN else c for c in text)
     return " ".join(shown.split()) or "(no name)"
+
+
+def pieces(name: object) -> list[str]:
+    """The name on one line, cut where it may be broken: before capitals, after _ . / = -."""
+    return re.split(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[_./=-])(?=[^\W\d])", plain(name))
 
 
 def short(name: object, limit: int = 24) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,39 @@ import torch
 from gatewise.errors import WrongColumns
 from gatewise.tables.arrays import Floats
 from gatewise.tables.words import cell, counted, is_number, listed
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """The library a table came from ("" for arrays), and the labels of its rows, where it has any.
+
+    index: a pandas Index, kept as it is; None where rows have positions only.
+    """
+
+    library: str = ""
+    index: Any = None
+
+    def table(self, columns: Mapping[str, Any], rows: Any) -> Any:
+        """The columns as a table of the same library, for those `rows` of it; a dict for arrays."""
+        if not self.library:
+            return dict(columns)
+        import narwhals.stable.v2 as nw
+
+        backend: Any = self.library
+        found = nw.from_dict(dict(columns), backend=backend).to_native()
+        return found if self.index is None else found.set_axis(self.index[rows], axis=0)
+
+
+ARRAY = Origin()
+
+
+def origin_of(frame: Any) -> Origin:
+    """Where the rows of an open table came from; of None, an array."""
+    if frame is None:
+        return ARRAY
+    native = frame.to_native()
+    index = native.index if frame.implementation.is_pandas_like() else None
+    return Origin(frame.implementation.value, index)
 
 
 def is_table(X: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gatewise.errors import BadRows, DataError, EmptyData, WrongShape
 from gatewise.tables.arrays import Floats, as_floats
-from gatewise.tables.frames import as_columns, matched, open_table
+from gatewise.tables.frames import ARRAY, Origin, as_columns, matched, open_table, origin_of
 from gatewise.tables.words import counted, is_numbered, listed
 
 
@@ -20,13 +20,15 @@ from gatewise.tables.words import counted, is_numbered, listed
 class Matrix:
     """values (rows, features), where they came from, and what was left out.
 
-    index: position of each row in the table that was given; skipped: rows left out as NaN or inf.
+    index: position of each row in the table that was given; skipped: rows left out as NaN or inf;
+    origin: the library that table came from, so that answers come in the same kind.
     """
 
     values: Floats
     columns: tuple[str, ...]
     index: NDArray[np.int64]
     skipped: tuple[int, ...] = ()
+    origin: Origin = ARRAY
 
 
 def as_matrix(
@@ -53,7 +55,7 @@ def as_matrix(
             f"the network takes {counted(width, 'input')} a row, got {values.shape[1]}"
             f" (data of shape {values.shape})"
         )
-    return _finite(values, names, on_bad_rows)
+    return replace(_finite(values, names, on_bad_rows), origin=origin_of(frame))
 
 
 def _finite(values: Floats, names: tuple[str, ...], on_bad_rows: str) -> Matrix:

@@ -1,0 +1,239 @@
+"""How far every rectified unit can go on a box cut by a cost ball: by substitution of lines.
+
+On [l, u] with l < 0 < u, a z <= max(0, z) <= u (z - l) / (u - l) for a in [0, 1]. Lines are put in
+from the last stage back to the inputs, where a linear function of a box and a ball has its largest
+value in closed form (Zhang et al. 2018, CROWN; the L1 ball is a fractional knapsack).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gatewise.explain.milp_form import Rectified
+
+Floats = NDArray[np.float64]
+Ids = NDArray[np.int64]
+MULTIPLIERS = np.array([0, 0.15, 0.35, 0.6, 1, 1.8])  # of a cut, relative to the rows' sizes
+SLACK = 1e-9  # bounds are widened by so much, relatively: more than float64 rounds in any of them
+
+
+@dataclass(frozen=True)
+class OneHot:
+    """Inputs of which exactly one is 1 and the others 0; `none`: or all are 0."""
+
+    name: str
+    members: tuple[int, ...]
+    none: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Domain:
+    """{ x : low <= x <= high, cost(x) <= radius }, some inputs integers or one-hot.
+
+    cost(x) = sum weight |x - home|, or with `largest` the maximum instead of the sum.
+    cut: (g, c), what is known of the points that matter: g . x + c >= 0.
+    """
+
+    home: Floats
+    low: Floats
+    high: Floats
+    weight: Floats
+    integer: NDArray[np.bool_]
+    groups: tuple[OneHot, ...] = ()
+    largest: bool = False
+    radius: float = np.inf
+    cut: tuple[Floats, float] | None = None
+
+    def cost(self, x: Floats) -> float:
+        """What the change from home to x costs."""
+        each = self.weight * np.abs(x - self.home)
+        return float(each.max(initial=0) if self.largest else each.sum())
+
+    @property
+    def centre(self) -> Floats:
+        """The nearest point of the box: where the ball's budget starts to be spent."""
+        return np.clip(self.home, self.low, self.high)
+
+    @property
+    def empty(self) -> bool:
+        """No point of the box is in the ball."""
+        return bool((self.low > self.high).any() or self.cost(self.centre) > self.radius)
+
+    def within(self, radius: float) -> Domain:
+        """The domain cut by a (smaller) ball: its box shrinks, integers to whole numbers."""
+        if not np.isfinite(radius):
+            return self
+        spare = radius if self.largest else radius - self.cost(self.centre)
+        middle = self.home if self.largest else self.centre
+        reach = max(spare, 0) / self.weight * (1 + SLACK) + SLACK * np.abs(middle)
+        low, high = np.maximum(self.low, middle - reach), np.minimum(self.high, middle + reach)
+        low = np.where(self.integer, np.ceil(low - 1e-6), low)
+        high = np.where(self.integer, np.floor(high + 1e-6), high)
+        return replace(self, low=low, high=high, radius=min(radius, self.radius))
+
+    def support(self, c: Floats) -> Floats:
+        """(rows,) an upper bound of c . x over the domain, for c (rows, inputs).
+
+        With a cut it is the least over some multipliers m >= 0 of max (c + m g) . x + m constant.
+        """
+        if self.cut is None or not len(c):
+            return self._most(c)
+        g, constant = self.cut
+        own, cuts = (np.abs(v / self.weight).max(-1) for v in (c, g))
+        m = MULTIPLIERS[:, None] * (own / cuts if cuts > 0 else own * 0)
+        tried = self._most((c + m[:, :, None] * g).reshape(-1, c.shape[1])).reshape(m.shape)
+        return np.asarray((tried + m * constant).min(0))
+
+    def _most(self, c: Floats) -> Floats:
+        """The same without the cut, in closed form."""
+        centre = self.centre
+        gain, cost = self._single(c, centre)
+        for group in self.groups:
+            self._fold_group(group, c, gain, cost)
+        if self.largest or not np.isfinite(self.radius):
+            spent = gain.sum(1)
+        else:
+            spent = _knapsack(gain, cost, self.radius - self.cost(centre))
+        return np.asarray(c @ centre + spent)
+
+    def _single(self, c: Floats, centre: Floats) -> tuple[Floats, Floats]:
+        """What each input alone can add, and the cost of all of it."""
+        room = np.where(c > 0, self.high - centre, centre - self.low)
+        gain = np.zeros_like(c)
+        np.multiply(np.abs(c), room, out=gain, where=c != 0)
+        return gain, np.broadcast_to(self.weight * room, c.shape).copy()
+
+    def _fold_group(self, group: OneHot, c: Floats, gain: Floats, cost: Floats) -> None:
+        """One-hot members move together: the best switch, at the price of the cheapest."""
+        members = np.array(group.members)
+        now = self.home[members]
+        inside = ((now >= self.low[members]) & (now <= self.high[members])).all()
+        fixed = (self.low[members] == 1).any()
+        if not inside or fixed:
+            return  # the members' own boxes hold as they are
+        there = self.high[members] >= 1
+        value = c[:, members]
+        rise = value - (value @ now)[:, None]
+        price = np.abs(np.eye(len(members)) - now) @ self.weight[members]
+        if group.none:
+            rise, price = np.c_[rise, -(value @ now)], np.r_[price, now @ self.weight[members]]
+            there = np.r_[there, True]
+        rise = np.where(there, rise, 0).clip(min=0)
+        gain[:, members], cost[:, members] = 0, 0
+        gain[:, members[0]] = rise.max(1)
+        cheapest = np.where(rise > 0, price, np.inf).min(1)
+        cost[:, members[0]] = np.where(rise.max(1) > 0, cheapest, 0)
+
+
+def _knapsack(gain: Floats, cost: Floats, budget: float) -> Floats:
+    """(rows,) the most gain that fits in the budget, items taken in parts (an upper bound)."""
+    rate = np.divide(gain, cost, out=np.zeros_like(gain), where=cost > 0)
+    order = np.argsort(-rate, axis=1)
+    rate, cost = np.take_along_axis(rate, order, 1), np.take_along_axis(cost, order, 1)
+    before = np.cumsum(cost, axis=1) - cost
+    return np.asarray((rate * np.clip(budget - before, 0, cost)).sum(1))
+
+
+@dataclass(frozen=True, eq=False)
+class Reach:
+    """low <= P v + b <= high for every unit, over a domain."""
+
+    low: Floats
+    high: Floats
+
+    @property
+    def open(self) -> Ids:
+        """Units that may be on or off."""
+        return np.flatnonzero((self.low < 0) & (self.high > 0))
+
+
+def reach(form: Rectified, domain: Domain, known: Reach | None = None) -> Reach:
+    """Bounds of every unit by lines, stage after stage, never wider than what is `known`."""
+    n = form.units
+    low, high = np.full(n, -np.inf), np.full(n, np.inf)
+    if known is not None:
+        low, high = known.low.copy(), known.high.copy()
+    found = Reach(low, high)
+    for s in form.stages:
+        # A unit that is known to be on or off may keep the ends it has.
+        u = s.start + np.flatnonzero((low[s] < 0) & (high[s] > 0))
+        below, above = most_and_least(form, domain, found, form.pre[u], form.bias[u])
+        low[u], high[u] = np.maximum(low[u], below), np.minimum(high[u], above)
+    return found
+
+
+def intervals(form: Rectified, domain: Domain) -> Reach:
+    """Bounds by interval arithmetic on the box alone: the plain way, to compare with."""
+    d = form.inputs
+    low, high = np.r_[domain.low, np.zeros(form.units)], np.r_[domain.high, np.zeros(form.units)]
+    found = Reach(np.zeros(form.units), np.zeros(form.units))
+    for s in form.stages:
+        up, down = form.pre[s].clip(min=0), form.pre[s].clip(max=0)
+        found.low[s] = _dot(up, low) + _dot(down, high) + form.bias[s]
+        found.high[s] = _dot(up, high) + _dot(down, low) + form.bias[s]
+        low[d + s.start : d + s.stop] = found.low[s].clip(min=0)
+        high[d + s.start : d + s.stop] = found.high[s].clip(min=0)
+    return found
+
+
+def _dot(a: Floats, v: Floats) -> Floats:
+    """a @ v where 0 times infinity is 0."""
+    return np.asarray(np.where(a == 0, 0, a * np.where(a == 0, 0, v)).sum(1))
+
+
+def most_and_least(
+    form: Rectified, domain: Domain, known: Reach, matrix: Floats, offset: Floats
+) -> tuple[Floats, Floats]:
+    """Bounds of matrix v + offset over the domain, lines put in for the units that are known."""
+    both = np.concatenate([matrix, -matrix]), np.concatenate([offset, -offset])
+    over, constant = carried(form, known, *both)
+    most, least = np.split(domain.support(over) + constant, 2)
+    least = -least
+    slack = SLACK * (1 + np.abs(most) + np.abs(least))
+    slack = np.where(np.isfinite(slack), slack, 0)
+    return least - slack, most + slack
+
+
+def carried(form: Rectified, known: Reach, matrix: Floats, offset: Floats) -> tuple[Floats, Floats]:
+    """a, c with matrix v + offset <= a x + c: units by upper or lower lines, last stage first."""
+    d, matrix, offset = form.inputs, matrix.copy(), offset.copy()
+    for s in reversed(form.stages):
+        columns = slice(d + s.start, d + s.stop)
+        a = matrix[:, columns].copy()
+        if not a.any():
+            continue
+        slope, rise, lower = _lines(known.low[s], known.high[s])
+        up, down = a.clip(min=0), a.clip(max=0)
+        matrix[:, columns] = 0
+        through = up * slope + down * lower
+        matrix += through @ form.pre[s]
+        offset += through @ form.bias[s] + _dot(up, rise)
+    return matrix[:, :d], offset
+
+
+def _lines(low: Floats, high: Floats) -> tuple[Floats, Floats, Floats]:
+    """Upper line slope z + rise, lower line lower z, of max(0, z) on [low, high]."""
+    on, off = low >= 0, high <= 0
+    open_ = ~on & ~off
+    width = np.where(open_ & np.isfinite(high - low), high - low, 1.0)
+    finite = open_ & np.isfinite(high) & np.isfinite(low)
+    slope = np.where(on, 1.0, np.where(finite, high / width, 0.0))
+    slope = np.where(np.isfinite(slope), slope, 0.0)
+    rise = np.where(finite, -slope * np.where(finite, low, 0), np.where(open_, high, 0.0))
+    lower = np.where(on, 1.0, np.where(open_ & (high > -low), 1.0, 0.0))
+    return slope, rise, lower
+
+
+def pull_on_goal(form: Rectified, known: Reach, matrix: Floats) -> Floats:
+    """(units,) the coefficient of each r once the goal's first row is carried back by lines."""
+    d, row, found = form.inputs, matrix[:1].copy(), np.zeros(form.units)
+    for s in reversed(form.stages):
+        a = row[:, d + s.start : d + s.stop].copy()
+        found[s] = a[0]
+        slope, _, lower = _lines(known.low[s], known.high[s])
+        row[:, d + s.start : d + s.stop] = 0
+        row += (a.clip(min=0) * slope + a.clip(max=0) * lower) @ form.pre[s]
+    return found

@@ -1,0 +1,164 @@
+"""Conditions on inputs, in words: `age <= 30`, `sex is female`, `port is not S or C`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gatewise.explain.cohort_merge import Rules
+from gatewise.explain.cohort_sample import Floats, Ids
+from gatewise.explain.groups import Group
+
+Box = dict[int, tuple[int, int]]  # feature: the first and the last code inside
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A test of one feature, or of one category, that a row passes or not.
+
+    op "<=" or ">": x[feature] against the threshold. op "is": one of `columns` (the 0/1 columns
+    of a category) is above the threshold; "is not": none is. levels: the levels that pass.
+    feature: the first column tested; name: of the feature or the category.
+    """
+
+    feature: int
+    name: str
+    op: str
+    threshold: float
+    levels: tuple[str, ...] = ()
+    columns: tuple[int, ...] = ()
+    text: str = ""
+
+    def holds(self, x: Floats) -> NDArray[np.bool_]:
+        """(rows,) which rows pass."""
+        columns = x[:, list(self.columns or (self.feature,))]
+        if self.op in ("<=", "is not"):
+            return np.asarray((columns <= self.threshold).all(1))
+        return np.asarray((columns > self.threshold).any(1))
+
+    def __str__(self) -> str:
+        return self.text or f"{self.name} {self.op} {self.threshold:.15g}"
+
+
+Conjunction = tuple[Condition, ...]
+
+
+def described(
+    rules: Rules, cuts: Sequence[Floats], names: Sequence[str], groups: Sequence[Group]
+) -> list[tuple[Conjunction, int]]:
+    """Every leaf as the conditions on the way to it, and the number of its rule.
+
+    Leaves of one rule that make one box are said as one.
+    """
+    owner = {j: g for g in groups if g.levels for j in g.members if len(cuts[j]) == 1}
+    last = [len(c) for c in cuts]
+    every = [
+        (box, k) for box, k in _boxes(rules, 0, {}, last) if all(a <= b for a, b in box.values())
+    ]
+    return [
+        (_conjunction(box, cuts, names, owner), rule)
+        for rule in sorted({k for _, k in every})
+        for box in together([box for box, k in every if k == rule], last)
+    ]
+
+
+def _boxes(rules: Rules, node: int, box: Box, last: Sequence[int]) -> list[tuple[Box, int]]:
+    """The leaves under a node."""
+    tree = rules.tree
+    if tree.feature[node] < 0:
+        return [(box, int(rules.label[node]))]
+    f, c = int(tree.feature[node]), int(tree.cut[node])
+    low, high = box.get(f, (0, last[f]))
+    left = _boxes(rules, int(tree.left[node]), box | {f: (low, min(c, high))}, last)
+    right = _boxes(rules, int(tree.right[node]), box | {f: (max(c + 1, low), high)}, last)
+    return left + right
+
+
+def together(boxes: list[Box], last: Sequence[int]) -> list[Box]:
+    """The same points in fewer boxes: two that differ in one side, and touch there, are one."""
+    for i, one in enumerate(boxes):
+        for k in range(i + 1, len(boxes)):
+            both = _union(one, boxes[k], last)
+            if both is not None:
+                rest = [b for m, b in enumerate(boxes) if m not in (i, k)]
+                return together([*rest[:i], both, *rest[i:]], last)
+    return boxes
+
+
+def _union(one: Box, other: Box, last: Sequence[int]) -> Box | None:
+    sides = {f: (one.get(f, (0, last[f])), other.get(f, (0, last[f]))) for f in one | other}
+    differ = [f for f, (mine, its) in sides.items() if mine != its]
+    if len(differ) != 1:
+        return None
+    (a, b), (c, d) = sorted(sides[differ[0]])
+    return {f: mine for f, (mine, _) in sides.items()} | {differ[0]: (a, d)} if c == b + 1 else None
+
+
+def _conjunction(
+    box: Box, cuts: Sequence[Floats], names: Sequence[str], owner: dict[int, Group]
+) -> Conjunction:
+    """The sides of a box, those of one category in one condition, as they first come."""
+    said: dict[str, Condition] = {}
+    for f, (low, high) in box.items():
+        cut, ends = cuts[f], (low > 0, high < len(cuts[f]))
+        if f in owner and any(ends):
+            group = owner[f]
+            sides = [(j, box[j][0] > 0) for j in group.members if box.get(j, (0, 1)) != (0, 1)]
+            said.setdefault(f"group {group.name}", _category(sides, group, cuts))
+            continue
+        if ends[0]:
+            said[f"{f} >"] = Condition(f, names[f], ">", float(cut[low - 1]))
+        if ends[1]:
+            said[f"{f} <="] = Condition(f, names[f], "<=", float(cut[high]))
+    return tuple(said.values())
+
+
+def _category(sides: Sequence[tuple[int, bool]], group: Group, cuts: Sequence[Floats]) -> Condition:
+    """One level that a row must have, else those it must not have; sides: (column, is it 1)."""
+    level = dict(zip(group.members, group.levels, strict=True))
+    threshold = float(cuts[sides[0][0]][0])
+    wanted = [f for f, one in sides if one]
+    if wanted:
+        f = wanted[-1]
+        text = f"{group.name} is {level[f]}"
+        return Condition(f, group.name, "is", threshold, (level[f],), (f,), text)
+    out = tuple(sorted(f for f, _ in sides))
+    left = tuple(level[j] for j in group.members if j not in out)
+    left += () if group.dropped is None else (group.dropped,)
+    one = f"{group.name} is {left[0]}" if len(left) == 1 else ""
+    text = one or f"{group.name} is not {' or '.join(level[j] for j in out)}"
+    return Condition(out[0], group.name, "is not", threshold, left, out, text)
+
+
+def assigned(conditions: Sequence[tuple[Conjunction, ...]], x: Floats) -> tuple[Ids, Ids]:
+    """(rows,) the cohort whose conditions a row meets, and how many conditions that took."""
+    ids, needed = np.zeros((2, len(x)), np.int64)
+    for k, conjunctions in enumerate(conditions):
+        for conjunction in conjunctions:
+            rows = np.arange(len(x))
+            for condition in conjunction:
+                rows = rows[condition.holds(x[rows])]
+            ids[rows], needed[rows] = k, len(conjunction)
+    return ids, needed
+
+
+def joined(conjunctions: Sequence[Conjunction]) -> str:
+    """'a and b, or c'; 'all rows' where nothing is asked."""
+    texts = [" and ".join(map(str, conditions)) for conditions in conjunctions]
+    return ", or ".join(texts) if all(texts) else "all rows"
+
+
+def formula(
+    slopes: Floats, intercept: float, names: Sequence[str], scale: Floats, top: int = 6
+) -> str:
+    """'1.2 - 0.3 age + ...': the terms that move most over the data, how many are left out."""
+    order = np.argsort(-np.abs(slopes) * scale, kind="stable")
+    order = order[np.abs(slopes * scale)[order] > 0]
+    text = f"{intercept:.4g}"
+    for j in order[:top]:
+        text += f" {'-' if slopes[j] < 0 else '+'} {abs(slopes[j]):.4g} {names[j]}"
+    left = len(order) - top
+    return text if left <= 0 else f"{text} + {left} smaller {'term' if left == 1 else 'terms'}"

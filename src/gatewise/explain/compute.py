@@ -1,0 +1,143 @@
+"""What an Explanation is computed from: means, deviations, margins, and the certificate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gatewise.errors import BadRows, DataError
+from gatewise.ir.network import Network
+from gatewise.patterns.census import Census
+from gatewise.regions.halfspaces import Margin, Region
+from gatewise.tables import Matrix, counted, listed
+
+Floats = NDArray[np.float64]
+Ids = NDArray[np.int64]
+Tell = Callable[[str, int, int], None]
+CHUNK_ROWS = 65_536
+
+
+def quiet(job: str, done: int, total: int) -> None:
+    """The progress of a job nobody watches."""
+
+
+# -- columns of numbers --
+
+
+def exponents(values: Floats) -> NDArray[np.int32]:
+    """(columns,) e with |v| <= 2**e in each column, so that v / 2**e can be squared and summed."""
+    top = np.max(np.abs(values), axis=0, initial=0, where=np.isfinite(values))
+    return np.asarray(np.frexp(top)[1])
+
+
+def mean(values: Floats) -> Floats:
+    """(features,) the mean; no sum overflows, and scaling by a power of two rounds nothing."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = values.mean(0)
+    if np.isfinite(found).all():
+        return np.asarray(found)
+    top = exponents(values)
+    return np.asarray(np.ldexp(np.ldexp(values, -top).mean(0), top))
+
+
+def deviation(values: Floats) -> Floats:
+    """(features,) the standard deviation, and exactly 0 for a column of one value.
+
+    numpy's gives 1e-17 for a column of 0.1, because the mean of it is rounded. Where a square may
+    have overflowed or vanished (1e300, 1e-300), the column is first scaled by a power of two.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        spread = np.asarray(values.std(0))
+        odd = ~((spread > 1e-140) & (spread < 1e140))
+        far = np.ascontiguousarray(values[:, odd])
+        top = exponents(far)
+        spread[odd] = np.ldexp(np.ldexp(far, -top).std(0), top)
+        flat = spread <= 1e-9 * np.abs(values[0])
+    spread[flat] *= (values[:, flat] != values[0, flat]).any(0)
+    return spread
+
+
+# -- what must be finite --
+
+
+def require_finite(index: Ids, *columns: Any) -> None:
+    """Raise BadRows, naming the rows of `index`, where a per-row result is not finite."""
+    good = np.ones(len(index), bool)
+    for column in columns:
+        good &= np.isfinite(np.asarray(column)).reshape(len(index), -1).all(1)
+    if not good.all():
+        bad = tuple(index[~good].tolist())
+        raise BadRows(
+            f"the network overflows on {counted(len(bad), 'row')} of {len(good)}: rows "
+            f"{listed(bad)} (counted from 0). Their numbers are too large for float64 to compute "
+            "with: repair or leave them out",
+            bad,
+        )
+
+
+def require_range(weight: Floats, offset: Floats, ids: Ids, matrix: Matrix, base: Floats) -> None:
+    """Raise, naming the rows or the reference, where a contribution or their sum could overflow."""
+    values = matrix.values
+    if np.isfinite(_sums(_top(weight), _top(offset), _top(values), base)):
+        return
+    steep, high = np.abs(weight).max((1, 2))[ids], np.abs(offset).max(1)[ids]
+    far = np.abs(values).max(1)
+    require_finite(matrix.index, _sums(steep, high, far, base * 0))
+    if not np.isfinite(_sums(steep, high, far, base)).all():
+        raise DataError(
+            f"the network overflows on the reference, whose largest number is "
+            f"{np.abs(base).max():.3g}: give a reference near the data"
+        )
+
+
+def _sums(steep: Any, high: Any, far: Any, base: Floats) -> Any:
+    """At least every |contribution| and |base value|, and their sum: finite if they are.
+
+    steep, high, far: largest |coefficient|, |intercept| and |input|, of each row or of all.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        return high + steep * (far + np.abs(base).max()) * len(base) * 2
+
+
+def _top(values: Floats) -> np.float64:
+    """The largest absolute value."""
+    return np.float64(max(values.max(), -values.min()))
+
+
+# -- row by row, a chunk at a time --
+
+
+def certificate(
+    found: Census,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    offset: torch.Tensor,
+    chosen: list[int],
+    tell: Tell = quiet,
+) -> tuple[Floats, Floats]:
+    """Measured |W x + b - f(x)| and its bound, row by row: (rows, outputs) each."""
+    errors, bounds = [], []
+    for start in range(0, len(x), CHUNK_ROWS):
+        part = slice(start, min(start + CHUNK_ROWS, len(x)))
+        ids, rows = found.ids[part], x[part].reshape(-1, weight.shape[-1])
+        y = torch.einsum("nof,nf->no", weight[ids], rows) + offset[ids]
+        errors.append((y - found.output[part][:, chosen]).abs())
+        bounds.append(found.maps[ids].bound(rows)[:, chosen])
+        tell("certificate", part.stop, len(x))
+    return torch.cat(errors).cpu().numpy(), torch.cat(bounds).cpu().numpy()
+
+
+def margins(
+    network: Network, x: torch.Tensor, found: Census, scale: Floats, index: Ids, tell: Tell = quiet
+) -> Margin:
+    """Distance of each row to the nearest wall of its region."""
+    home = Region(network, x, found.pattern[found.ids])
+    whole = home.margin(torch.from_numpy(scale), lambda done: tell("margins", done, len(x)))
+    # A distance may be infinite: a region need not have a wall.
+    kept = (torch.where(t.isinf(), 0.0, t).cpu() for t in (whole.l2, whole.scaled))
+    require_finite(index, *kept)
+    return whole

@@ -1,0 +1,67 @@
+"""What contributions are measured from: a named row, one of the data's, or the caller's own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gatewise.errors import DataError
+from gatewise.explain.compute import Floats, mean
+from gatewise.tables import as_row, counted
+
+MEAN = "the mean of the data"
+
+
+def reference_row(
+    values: Floats, names: Sequence[str], given: Any, ignored: str = ""
+) -> tuple[Floats, str]:
+    """A row (features,) and what to call it.
+
+    given: None or "mean", "median", "zero", "row 17" (a position among these rows); a mask of
+    rows (a cohort), whose mean is taken; else a row of numbers, in order or by name (a dict, a
+    Series, a table of one row). ignored: a name that may be among them and is left out.
+    """
+    if given is None or (isinstance(given, str) and given == "mean"):
+        return mean(values), MEAN
+    if isinstance(given, str):
+        return _named(values, given)
+    if isinstance(given, np.ndarray) and given.dtype == bool:
+        return _cohort(values, given)
+    return as_row(given, names, "reference", ignored), "the given reference"
+
+
+def _named(values: Floats, given: str) -> tuple[Floats, str]:
+    if given == "median":
+        return np.asarray(np.median(values, 0)), "the median of the data"
+    if given == "zero":
+        return np.zeros(values.shape[1]), "zero"
+    asked = re.fullmatch(r"row (-?[0-9]{1,12})", given)
+    if asked:
+        return _row(values, int(asked[1]))
+    raise DataError(
+        f"reference is {given!r}: name 'mean', 'median', 'zero' or 'row 17' (say), or give a mask "
+        "of rows, or a row of numbers"
+    )
+
+
+def _row(values: Floats, place: int) -> tuple[Floats, str]:
+    if not -len(values) <= place < len(values):
+        raise DataError(
+            f"reference row {place} is not among the {counted(len(values), 'row')}, counted from 0"
+        )
+    return values[place].copy(), f"row {place % len(values)}"
+
+
+def _cohort(values: Floats, mask: NDArray[np.bool_]) -> tuple[Floats, str]:
+    if mask.shape != (len(values),):
+        raise DataError(
+            f"the mask of reference rows has shape {mask.shape}: give one truth value for each of "
+            f"the {counted(len(values), 'row')}"
+        )
+    if not mask.any():
+        raise DataError("the mask of reference rows picks no row: pick at least one")
+    return mean(values[mask]), f"the mean of {counted(int(mask.sum()), 'row')}"

@@ -1,0 +1,295 @@
+"""The nearest wall of many regions, without multiplying out a row for every unit.
+
+A unit with slack r and row a is r / |a| away. An upper bound U of |a|, valid for every pattern,
+gives r / U, a lower bound of the distance; the row itself is worked out (one walk back) only for
+units whose lower bound is below the smallest distance known. Rows before the first gate are the
+same for all regions. Exact: no unit that could be the nearest is left out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gatewise.ir.kinds import Affine, Pieces, Winner, pull, push
+from gatewise.ir.network import INPUT, Network, Node
+from gatewise.linear.affine_map import chunk_rows
+from gatewise.regions.constraints import Frozen, frozen, slack, visit
+from gatewise.regions.norms import KINDS, Plan, row_norms
+
+CHUNK = 200_000  # numbers in one value of a chunk: a few such values fit the caches
+COARSE = 1 + 1e-5  # pays for rounding in float32, in which walls are left out
+LEVEL = 1e-12  # distances that differ by no more are one
+TINY = float(torch.finfo(torch.float32).tiny)
+HUGE = float(torch.finfo(torch.float32).max)
+
+
+Seen = tuple[int, Tensor]  # the number of a gate, and `who` of `nearest`
+
+
+@dataclass(frozen=True, eq=False)
+class Walls:
+    """One gate of P regions: room (P, n) is each wall's slack at home, inf where there is none.
+
+    bound (P or 1, n) in float32, times size (3,), is at least the norms of the walls' rows. winner
+    (P, groups, 1): the candidate that wins each group, whose rows are taken less the wall's own.
+    """
+
+    node: Node
+    room: Tensor
+    bound: Tensor
+    size: Tensor
+    winner: Tensor | None = None
+
+    def reach(self, best: Tensor) -> Tensor:
+        """(P,) walls whose room / bound is not below this are not nearer than best (3, P)."""
+        return (self.size[:, None] * best).amax(0).float() * COARSE
+
+
+def batch_rows(network: Network) -> int:
+    """Regions a chunk, so that a value at the widest node holds about CHUNK numbers."""
+    widest = max([network.inputs, *(math.prod(n.shape) for n in network.nodes)])
+    return max(1, min(CHUNK // widest, chunk_rows(network, 1)))
+
+
+def margins(p: Plan, f: Frozen, home: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Distance of each home to the nearest wall of its region, in the three metrics: (P,) each."""
+    best = nearest(p, f, home, None)
+    return best[0], best[1], best[2]
+
+
+def nearest(p: Plan, f: Frozen, home: Tensor, who: Tensor | None) -> Tensor:
+    """(3, P) distances; who (2, 3, P), where given, is filled with the gate and its wall.
+
+    Gates are counted as in `network.gates`; a wall is a unit, or group x candidates + candidate;
+    -1 where there is none.
+    """
+    best = home.new_full((KINDS, len(home)), torch.inf)
+    values = gate_values(f, home.unsqueeze(1))
+    for gate, node in enumerate(f.gates):
+        zs = values[node.name]
+        known, room = p.known[node.inputs[0]], _room(node, zs, f)
+        seen = None if who is None else (gate, who)
+        if isinstance(node.kind, Pieces) and known.rows is not None:
+            _exact(room, known.norms, best, seen)
+        elif not _search(p, f, _walls(p, f, node, zs, room), best, seen) and who is None:
+            return torch.stack(dense(f, home, p.scale))
+    return best
+
+
+def _exact(room: Tensor, norms: Tensor, best: Tensor, seen: Seen | None) -> None:
+    """Lower `best` by walls whose norms (3, n) are known and the same in every region."""
+    there = (norms > 0).all(0).nonzero().flatten()
+    if not len(there):
+        return
+    if len(there) < norms.shape[1]:
+        room = room[:, there]
+    for k in range(KINDS):
+        distance = room * (1 / norms[k, there])
+        nearer = distance.amin(1)
+        if seen is not None:
+            low = (nearer < best[k]).nonzero().flatten()
+            seen[1][0, k, low] = seen[0]
+            seen[1][1, k, low] = there[distance[low].argmin(1)]
+        torch.minimum(best[k], nearer, out=best[k])
+
+
+def dense(f: Frozen, home: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The same from every row of every region: the identity pushed forward."""
+    step = max(1, chunk_rows(f.source, f.source.inputs))
+    if len(home) > step:
+        halves = [slice(i, i + step) for i in range(0, len(home), step)]
+        parts = [dense(frozen(f.source, f.pattern[h]), home[h], scale) for h in halves]
+        a, b, c = (torch.cat(column) for column in zip(*parts, strict=True))
+        return a, b, c
+    p, d = len(home), f.network.inputs
+    best = home.new_full((KINDS, p), torch.inf)
+    values = gate_values(f, home.unsqueeze(1))
+
+    def see(node: Node, zs: list[Tensor]) -> None:
+        kind, codes = node.kind, f.codes(node.name)
+        assert isinstance(kind, Pieces | Winner)
+        a = slack(kind, zs, codes, linear=True).movedim(2, -1)
+        room = slack(kind, values[node.name], codes).reshape(len(a), p, -1).clamp(min=0)
+        norms = row_norms(a.reshape(len(a), p, -1, d), scale)
+        torch.minimum(best, _distance(room, norms).amin((1, 3)), out=best)
+
+    eye = torch.eye(d, dtype=home.dtype, device=home.device)
+    visit(f, eye.reshape(1, d, *f.network.input_shape), _without_bias, see)
+    return best[0], best[1], best[2]
+
+
+def gate_values(f: Frozen, x: Tensor) -> dict[str, list[Tensor]]:
+    """For each gate, the values of its inputs at x (P, k, *input_shape)."""
+    found: dict[str, list[Tensor]] = {}
+    visit(f, x, _with_bias, lambda node, zs: found.update({node.name: zs}))
+    return found
+
+
+def _with_bias(node: Node, xs: list[Tensor]) -> Tensor:
+    assert isinstance(node.kind, Affine)
+    return push(node.kind, xs)
+
+
+def _without_bias(node: Node, xs: list[Tensor]) -> Tensor:
+    assert isinstance(node.kind, Affine)
+    return push(node.kind, xs, with_bias=False)
+
+
+def _room(node: Node, zs: list[Tensor], f: Frozen) -> Tensor:
+    """(P, n) slack of each wall at home: of a unit's nearest threshold, of a group's candidates."""
+    kind, p = node.kind, len(f.pattern)
+    assert isinstance(kind, Pieces | Winner)
+    if isinstance(kind, Pieces) and kind.branches == 2:
+        # a unit that rounding puts beyond its threshold is on it, up to the same rounding
+        return (zs[0] - kind.knots[0] if kind.knots.any() else zs[0]).abs().reshape(p, -1)
+    room = slack(kind, zs, f.codes(node.name)).clamp(min=0)
+    if isinstance(kind, Pieces):
+        return room.amin(0).reshape(p, -1)
+    return room[:, :, 0].movedim(0, -1).reshape(p, -1)
+
+
+def _distance(room: Tensor, norms: Tensor) -> Tensor:
+    return torch.where(norms > 0, room / norms, torch.inf)
+
+
+def _walls(p: Plan, f: Frozen, node: Node, zs: list[Tensor], room: Tensor) -> Walls:
+    if isinstance(node.kind, Winner):
+        norms = torch.cat([p.known[name].norms for name in node.inputs], 1)
+        size, each = _common(norms[:, node.kind.index.clamp(min=0).reshape(-1)])
+        each = each.reshape(1, -1, node.kind.branches).expand(len(room), -1, -1)
+        codes = f.codes(node.name).long().reshape(len(room), -1, 1)
+        bound = (each + each.gather(-1, codes)).reshape(len(room), -1)
+        return Walls(node, room, bound, size, codes)
+    gated = _gated(p, f, node.inputs[0])
+    if gated is None:
+        size, bound = _common(p.known[node.inputs[0]].norms)
+        return Walls(node, room, bound, size)
+    return Walls(node, room, *gated)
+
+
+def _common(norms: Tensor) -> tuple[Tensor, Tensor]:
+    """sizes (3,) and one bound (1, n) with bound * sizes >= norms (3, n)."""
+    sizes = norms.amax(1).clamp(min=torch.finfo(norms.dtype).tiny)
+    bound = (norms / sizes[:, None]).amax(0, keepdim=True).nan_to_num(nan=1.0)
+    return sizes, bound.float() * COARSE + TINY
+
+
+def _gated(p: Plan, f: Frozen, name: str) -> tuple[Tensor, Tensor] | None:
+    """|L_i D|, (P, n), for z = L D u + c with D the slopes of a gate at home; and u's sizes."""
+    if name not in p.matrix:
+        return None
+    before = p.network.node(name).inputs[0]
+    if before == INPUT or not isinstance(p.network.node(before).kind, Pieces):
+        return None
+    gate, inner = f.network.node(before).kind, p.network.node(before).inputs[0]
+    assert isinstance(gate, Affine)
+    slopes = gate.weights[0].reshape(len(f.pattern), -1).float()
+    squares = slopes.square() @ p.matrix[name].float().square().T
+    return squares.add_(squares.shape[1] * TINY).sqrt_() * COARSE, p.known[inner].sizes
+
+
+def _search(p: Plan, f: Frozen, walls: Walls, best: Tensor, seen: Seen | None) -> bool:
+    """Lower `best` (3, P) to the nearest of these walls: the likeliest first, then the rest.
+
+    False, with `best` left unfinished, where so many remain that all rows together cost less.
+    """
+    room = walls.room.float()
+    if bool(room.amax().isinf()):  # no wall, or a slack that float32 does not hold
+        score = (walls.room / walls.bound.double()).clamp(max=HUGE).float()
+    else:
+        score = room / walls.bound
+    wall = torch.from_numpy(score.cpu().numpy().argmin(1)).to(score.device)
+    least = score.gather(1, wall[:, None])[:, 0]
+    home = (least < walls.reach(best)).nonzero().flatten()
+    _lower(p, f, walls, home, wall[home], best, seen)
+    score[home, wall[home]] = torch.inf
+    left = np.flatnonzero((score < walls.reach(best)[:, None]).cpu().numpy())
+    if len(left) > score.shape[0] * p.network.inputs and seen is None:
+        return False
+    home, wall = (torch.from_numpy(v).to(score.device) for v in np.divmod(left, score.shape[1]))
+    _lower(p, f, walls, home, wall, best, seen)
+    return True
+
+
+def _lower(
+    p: Plan, f: Frozen, walls: Walls, home: Tensor, wall: Tensor, best: Tensor, seen: Seen | None
+) -> None:
+    """Work out the rows of some walls (home and wall (N,)), and lower `best` to the nearest."""
+    step = batch_rows(p.network)
+    for part in range(0, len(home), step):
+        i, w = home[part : part + step], wall[part : part + step]
+        norms = row_norms(_rows(p, f, walls.node, walls.winner, i, w), p.scale)
+        distance = _distance(walls.room[i, w], norms)
+        before = None if seen is None else best.clone()
+        best.scatter_reduce_(1, i.expand(KINDS, -1), distance, "amin")
+        if seen is not None and before is not None:
+            for k in range(KINDS):
+                # a wall level with an earlier gate's is that gate's: it may not pass beyond it
+                now = (distance[k] == best[k, i]) & (distance[k] < before[k, i] * (1 - LEVEL))
+                seen[1][0, k, i[now]], seen[1][1, k, i[now]] = seen[0], w[now]
+
+
+# -- rows, one walk back each --
+
+
+def wall_rows(p: Plan, f: Frozen, node: Node, home: Tensor, wall: Tensor) -> Tensor:
+    """(N, d) the rows of some walls of a gate: of the unit, or of the winner less the candidate."""
+    winner = f.codes(node.name).long().reshape(len(f.pattern), -1, 1)
+    return _rows(p, f, node, winner, home, wall)
+
+
+def _rows(
+    p: Plan, f: Frozen, node: Node, winner: Tensor | None, home: Tensor, wall: Tensor
+) -> Tensor:
+    grads = _seeds(p, node, winner, home, wall)
+    shapes = {n.name: n.shape for n in f.network.nodes} | {INPUT: p.network.input_shape}
+    for node in reversed(f.network.nodes):
+        if node.name not in grads:
+            continue
+        kind = node.kind
+        assert isinstance(kind, Affine)
+        parts = pull(_at(kind, home), grads.pop(node.name), [shapes[n] for n in node.inputs])
+        for name, part in zip(node.inputs, parts, strict=True):
+            grads[name] = grads[name] + part if name in grads else part
+    zero = p.scale.new_zeros(len(home), p.network.inputs)
+    return grads[INPUT].reshape(len(home), -1) if INPUT in grads else zero
+
+
+def _at(kind: Affine, home: Tensor) -> Affine:
+    """A frozen branch of the patterns of these homes alone."""
+    if not kind.batched:
+        return kind
+    weights = tuple(w if len(w) == 1 else w.index_select(0, home) for w in kind.weights)
+    return dataclasses.replace(kind, weights=weights, bias=None)
+
+
+def _seeds(
+    p: Plan, node: Node, winner: Tensor | None, home: Tensor, wall: Tensor
+) -> dict[str, Tensor]:
+    """Cotangents (N, 1, *shape) that ask for the walls' rows."""
+    names, shape, kind = node.inputs, p.network.shape, node.kind
+    if isinstance(kind, Pieces) and names[0] in p.matrix:
+        before = p.network.node(names[0]).inputs[0]
+        return {before: p.matrix[names[0]][wall].reshape(-1, 1, *shape(before))}
+    sizes = [math.prod(shape(name)) for name in names]
+    seed = p.scale.new_zeros(len(home), sum(sizes))
+    line = torch.arange(len(home), device=home.device)
+    if isinstance(kind, Winner):
+        assert winner is not None
+        index = kind.index.reshape(-1, kind.branches)
+        group, each = wall // kind.branches, wall % kind.branches
+        seed[line, index[group, winner[home, group, 0]]] += 1
+        seed[line, index[group, each]] -= 1
+    else:
+        seed[line, wall] = 1
+    grads: dict[str, Tensor] = {}
+    for name, part in zip(names, seed.split(sizes, 1), strict=True):
+        part = part.reshape(-1, 1, *shape(name))
+        grads[name] = grads[name] + part if name in grads else part
+    return grads
