@@ -20,8 +20,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import gatewise as gw
-from gatewise.explain.evaluate import evaluate, ours
-from gatewise.explain.evaluate_peers import PEERS, peers
+from gatewise.explain.evaluation.evaluate import evaluate, ours
+from gatewise.explain.evaluation.peers import PEERS, peers
 
 
 def pipeline(frame, seed: int):

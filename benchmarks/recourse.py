@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 
 import gatewise as gw
-from gatewise.explain.milp import Goal
-from gatewise.explain.milp_form import rectified
-from gatewise.explain.recourse import recourse, solved_by_milp
-from gatewise.explain.recourse_problem import domain_of
+from gatewise.explain.recourse.milp import Goal
+from gatewise.explain.recourse.milp_form import rectified
+from gatewise.explain.recourse.problem import domain_of
+from gatewise.explain.recourse.recourse import recourse, solved_by_milp
 
 
 def folder() -> Path:

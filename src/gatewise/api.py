@@ -12,6 +12,7 @@ import torch
 
 from gatewise.errors import DataError
 from gatewise.explain.attribute import attribute
+from gatewise.explain.cohorts.cohorts import cohorts
 from gatewise.explain.compute import deviation, require_finite
 from gatewise.explain.explanation import Explanation
 from gatewise.explain.explanation import explain as _explain
@@ -24,6 +25,7 @@ from gatewise.explain.inputs import (
 )
 from gatewise.explain.names import feature_names as names_of
 from gatewise.explain.names import pick_outputs
+from gatewise.explain.reasons import reason_codes
 from gatewise.ir.network import Network, require_piecewise_affine
 from gatewise.ir.pattern import Pattern
 from gatewise.linear.affine_map import AffineMap
@@ -35,12 +37,10 @@ from gatewise.regions.halfspaces import Region
 from gatewise.regions.halfspaces import region as _region
 
 if TYPE_CHECKING:
-    from gatewise.explain.cohorts import Cohorts
-    from gatewise.explain.evaluate import Evaluation
+    from gatewise.explain.evaluation.evaluate import Evaluation
     from gatewise.explain.integrated import IntegratedGradients
     from gatewise.explain.profile import Profile
-    from gatewise.explain.reasons import Reasons
-    from gatewise.explain.recourse import Recourse
+    from gatewise.explain.recourse.recourse import Recourse
     from gatewise.regions.lines import Trace
 
 Model = Any
@@ -218,30 +218,13 @@ def explain(
     return explainer(X, target=target, progress=progress)
 
 
-def cohorts(explanation: Explanation, **options: Any) -> Cohorts:
-    """The fewest affine rules that reproduce the network on the data, each with its condition.
-
-    output=: which one; max_rules=, max_error=: where on the curve of rules against fidelity.
-    """
-    from gatewise.explain.cohorts import cohorts as found
-
-    return found(explanation, **options)
-
-
-def reason_codes(explanation: Explanation, k: int = 4, **options: Any) -> Reasons:
-    """At most k reasons a row: the factors that moved its score, with ties and what stays true."""
-    from gatewise.explain.reasons import reason_codes as found
-
-    return found(explanation, k, **options)
-
-
 def recourse(model: Model | Explanation, x: Any, **options: Any) -> Recourse:
     """The nearest change of x that flips the decision, or the proof that there is none.
 
     x: an input of the network, by order or by name, or a row as a Pipeline takes it. The answer is
     replayed on the model itself where it is one that can be asked.
     """
-    from gatewise.explain.recourse import recourse as found
+    from gatewise.explain.recourse.recourse import recourse as found
 
     network = _network(model)
     asks = isinstance(model, torch.nn.Module) or hasattr(model, "predict")
@@ -289,11 +272,19 @@ def profile(
     return found(_source(model), X, feature, **options)
 
 
-def evaluate(explanation: Explanation, **options: Any) -> Evaluation:
-    """How accurate, how faithful, how relevant: each measure for the rules and for peers."""
-    from gatewise.explain.evaluate import evaluate as measured
+def evaluate(
+    explanation: Explanation, *, retrained: Sequence[Model] = (), **options: Any
+) -> Evaluation:
+    """How accurate, how faithful, how relevant: each measure for the rules and for peers.
 
-    return measured(explanation, **options)
+    retrained: models of the same kind trained from other seeds, or their Explanations;
+    options: peers=, output=, rows=, radius=, cohorts=, seed= of
+    `gatewise.explain.evaluation.evaluate.evaluate`.
+    """
+    from gatewise.explain.evaluation.evaluate import evaluate as measured
+
+    others = [m if isinstance(m, Explanation) else as_network(m) for m in retrained]
+    return measured(explanation, retrained=others, **options)
 
 
 def report(

@@ -14,8 +14,8 @@ from scipy.optimize import linprog
 import gatewise as gw
 from cases import CASES, PIECEWISE
 from gatewise.errors import NotPiecewiseAffine
-from gatewise.explain.bounds import Domain, OneHot, carried, intervals, reach
-from gatewise.explain.milp_form import rectified
+from gatewise.explain.recourse.bounds import Domain, OneHot, carried, intervals, reach
+from gatewise.explain.recourse.milp_form import rectified
 from nets import mlp
 
 GATES = st.sampled_from(["relu", "leaky", "hardtanh", "abs"])
@@ -141,7 +141,7 @@ def test_a_product_has_no_such_form():
 
 def test_a_network_too_large_is_told_so(monkeypatch):
     from gatewise.errors import DataError
-    from gatewise.explain import milp_form
+    from gatewise.explain.recourse import milp_form
 
     monkeypatch.setattr(milp_form, "ENTRIES", 100)
     with pytest.raises(DataError, match="more than 100 numbers: use method='region'"):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import gatewise as gw
 import tabular
-from gatewise.explain.cohorts import Cohorts, cohorts
+from gatewise.explain.cohorts.cohorts import Cohorts, cohorts
 from nets import mlp, rows
 
 RNG = np.random.default_rng(0)

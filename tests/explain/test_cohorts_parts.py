@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatewise.explain import cohort_merge as merge
-from gatewise.explain import cohort_sample as sampling
-from gatewise.explain import cohort_search as searching
-from gatewise.explain import cohort_tree as trees
-from gatewise.explain.cohort_words import described, formula, joined, together
+from gatewise.explain.cohorts import merge
+from gatewise.explain.cohorts import sample as sampling
+from gatewise.explain.cohorts import search as searching
+from gatewise.explain.cohorts import tree as trees
+from gatewise.explain.cohorts.words import described, formula, joined, together
 from gatewise.explain.groups import Group
 
 SEEDS = st.integers(0, 10_000)

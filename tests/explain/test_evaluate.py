@@ -15,11 +15,11 @@ from sklearn.metrics import roc_auc_score
 
 import gatewise as gw
 from gatewise.errors import DataError
-from gatewise.explain import evaluate_measures as m
-from gatewise.explain.evaluate import Peer, evaluate
-from gatewise.explain.evaluate_methods import Attribution, Method, exact_rule
-from gatewise.explain.evaluate_samples import in_region, redrawn
-from gatewise.explain.evaluate_target import RIDGE, _logistic, accuracies, auc, ranks
+from gatewise.explain.evaluation import measures as m
+from gatewise.explain.evaluation.evaluate import Peer, evaluate
+from gatewise.explain.evaluation.methods import Attribution, Method, exact_rule
+from gatewise.explain.evaluation.samples import in_region, redrawn
+from gatewise.explain.evaluation.target import RIDGE, _logistic, accuracies, auc, ranks
 from gatewise.ir.kinds import Affine
 from gatewise.regions.halfspaces import region
 from nets import mixed, mlp, networks, rows

@@ -12,10 +12,10 @@ import torch
 
 import gatewise as gw
 from gatewise.errors import DataError, MissingExtra
-from gatewise.explain import evaluate_peers as peers
-from gatewise.explain.evaluate import evaluate
-from gatewise.explain.evaluate_methods import checked
-from gatewise.explain.evaluate_module import Layered, Whole
+from gatewise.explain.evaluation import peers
+from gatewise.explain.evaluation.evaluate import evaluate
+from gatewise.explain.evaluation.methods import checked
+from gatewise.explain.evaluation.module import Layered, Whole
 from nets import mixed, mlp, rows
 
 NET = mlp(4, 8, 8, 2, seed=5)
@@ -153,7 +153,7 @@ def test_a_package_that_is_not_installed_is_named(name, package, monkeypatch):
 
 def test_importing_the_peers_imports_none_of_them():
     code = (
-        "import sys, gatewise.explain.evaluate_peers\n"
+        "import sys, gatewise.explain.evaluation.peers\n"
         "print(*({'shap', 'captum', 'lime', 'numba', 'sklearn'} & set(sys.modules)))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from gatewise.explain.recourse import recourse
+from gatewise.explain.recourse.recourse import recourse
 from gatewise.ir.kinds import Affine
 from nets import Chain, dense, mixed, mlp
 

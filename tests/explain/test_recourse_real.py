@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import gatewise as gw
-from gatewise.explain.recourse import recourse
+from gatewise.explain.recourse.recourse import recourse
 
 pytestmark = [
     pytest.mark.real_data,

@@ -14,11 +14,11 @@ from torch import nn
 
 import gatewise as gw
 from gatewise.errors import DataError
-from gatewise.explain.milp import Goal
-from gatewise.explain.recourse import recourse
-from gatewise.explain.recourse_local import piece_at
-from gatewise.explain.recourse_problem import domain_of
-from gatewise.explain.recourse_replay import repaired
+from gatewise.explain.recourse.local import piece_at
+from gatewise.explain.recourse.milp import Goal
+from gatewise.explain.recourse.problem import domain_of
+from gatewise.explain.recourse.recourse import recourse
+from gatewise.explain.recourse.replay import repaired
 from nets import mlp
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from gatewise.errors import DataError, MissingExtra, NotPiecewiseAffine
-from gatewise.explain.recourse import recourse
+from gatewise.explain.recourse.recourse import recourse
 from gatewise.ir.kinds import Affine
 from nets import Chain, dense, mixed, mlp
 

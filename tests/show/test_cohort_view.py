@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("matplotlib")
 from matplotlib.figure import Figure
 
-from gatewise.explain.cohorts import cohorts
+from gatewise.explain.cohorts.cohorts import cohorts
 from gatewise.show import cohort_view, plots
 from gatewise.show.report import html
 from pages import Elements, outside, words

@@ -225,7 +225,7 @@ def test_a_folder_in_the_way(explained, tmp_path):
 
 @pytest.mark.slow
 def test_ten_thousand_rows_take_at_most_six_megabytes(explained):
-    from gatewise.explain.cohorts import cohorts
+    from gatewise.explain.cohorts.cohorts import cohorts
 
     e = explained(21, 64, 64, 64, 1, rows=10_000, target=np.arange(10_000) % 2)
     page = html(e, cohorts=cohorts(e, max_rules=8))

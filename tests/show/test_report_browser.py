@@ -340,8 +340,8 @@ def test_rows_that_do_not_fit_are_a_stated_sample(browser, explained, tmp_path, 
 
 
 def test_cohorts_and_recourse_are_on_the_page(browser, explained, tmp_path):
-    from gatewise.explain.cohorts import cohorts
-    from gatewise.explain.recourse import recourse
+    from gatewise.explain.cohorts.cohorts import cohorts
+    from gatewise.explain.recourse.recourse import recourse
 
     e = explained(4, 12, 1, rows=200)
     c = cohorts(e, max_rules=4)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from gatewise.errors import DataError
-from gatewise.explain.evaluate import evaluate
+from gatewise.explain.evaluation.evaluate import evaluate
 from gatewise.explain.reasons import reason_codes
-from gatewise.explain.recourse import recourse
+from gatewise.explain.recourse.recourse import recourse
 from gatewise.explain.stops import stops
 from gatewise.show import row_facts, trust
 from gatewise.show.report import html

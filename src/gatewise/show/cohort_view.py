@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gatewise.explain.cohort_scores import Fidelity
-from gatewise.explain.cohort_words import Condition
-from gatewise.explain.cohorts import Cohorts
+from gatewise.explain.cohorts.cohorts import Cohorts
+from gatewise.explain.cohorts.scores import Fidelity
+from gatewise.explain.cohorts.words import Condition
 from gatewise.show import facts
 from gatewise.show.facts import TERMS, Term, ranked
 from gatewise.show.words import count, number, percent, plain

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gatewise.explain.cohorts import Cohorts
+from gatewise.explain.cohorts.cohorts import Cohorts
 from gatewise.explain.explanation import Explanation
 from gatewise.show import (
     axes,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gatewise.explain.cohorts import Cohorts
+from gatewise.explain.cohorts.cohorts import Cohorts
 from gatewise.show import facts
 from gatewise.show.axes import DOWN, INK, LINE, TEXT, UP, figure_of, new_axes
 from gatewise.show.cohort_view import points

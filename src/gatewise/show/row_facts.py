@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gatewise.errors import DataError
 from gatewise.explain.explanation import Explanation
 from gatewise.explain.reasons import Reasons, reason_codes
-from gatewise.explain.recourse import Recourse
+from gatewise.explain.recourse.recourse import Recourse
 from gatewise.explain.stops import Stops, stops
 from gatewise.show import embed
 from gatewise.show.words import count, number, percent, plain

@@ -49,7 +49,7 @@ class Trust:
 
 
 def trust(evaluation: Any) -> Trust:
-    """The table of an Evaluation (gatewise.explain.evaluate), measures grouped by word."""
+    """The table of an Evaluation (explain/evaluation), measures grouped by word."""
     methods = tuple(plain(m) for m in evaluation.methods)
     words = list(dict.fromkeys(m.word for m in evaluation.measures))
     groups = tuple(

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewise.errors import missing
-from gatewise.explain.bounds import Domain, Reach
-from gatewise.explain.milp_form import Rectified
+from gatewise.explain.recourse.bounds import Domain, Reach
+from gatewise.explain.recourse.milp_form import Rectified
 
 Floats = NDArray[np.float64]
 TOLERANCE = 1e-9  # of HiGHS, for rows, columns and whole numbers

@@ -16,15 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewise.errors import DataError, NotPiecewiseAffine
-from gatewise.explain import evaluate_measures as m
-from gatewise.explain.evaluate_methods import Attribution, Method, Peer, exact_path, exact_rule
-from gatewise.explain.evaluate_target import accuracies
+from gatewise.explain.evaluation import measures as m
+from gatewise.explain.evaluation.methods import Attribution, Method, Peer, exact_path, exact_rule
+from gatewise.explain.evaluation.target import accuracies
 from gatewise.explain.explanation import Explanation
 from gatewise.ir.network import Network
 from gatewise.tables import counted, listed
 
 if TYPE_CHECKING:
-    from gatewise.explain.cohorts import Cohorts
+    from gatewise.explain.cohorts.cohorts import Cohorts
 
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
@@ -170,7 +170,7 @@ def evaluate(
 ) -> Evaluation:
     """Take every measure of the exact rule, of exact integrated gradients, and of the peers.
 
-    peers: other methods, or names in `evaluate_peers.PEERS` ("lime", "kernel_shap", ...) of those
+    peers: other methods, or names in `peers.PEERS` ("lime", "kernel_shap", ...) of those
     whose package is installed; output: position among the explained outputs; rows: how many (drawn
     with `seed`), or which; radius: of the small ball, in deviations of each feature (half its
     width); retrained: Networks (or Explanations of them) of the same inputs, trained with other
@@ -278,7 +278,7 @@ def _made(exp: Explanation, peers: Sequence[Peer | str], output: int) -> list[Pe
     given = [peers] if isinstance(peers, str | Peer) else list(peers)
     if not any(isinstance(peer, str) for peer in given):
         return [peer for peer in given if isinstance(peer, Peer)]
-    from gatewise.explain.evaluate_peers import peers as by_name
+    from gatewise.explain.evaluation.peers import peers as by_name
 
     return [by_name(exp, [p], output)[0] if isinstance(p, str) else p for p in given]
 

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewise.errors import DataError
-from gatewise.explain.cohort_sample import Floats, Ids
-from gatewise.explain.cohort_scores import Fidelity, LocalMaps, Truth, truth
-from gatewise.explain.cohort_search import Fit, Search, search
-from gatewise.explain.cohort_words import Conjunction, assigned, described, formula, joined
+from gatewise.explain.cohorts.sample import Floats, Ids
+from gatewise.explain.cohorts.scores import Fidelity, LocalMaps, Truth, truth
+from gatewise.explain.cohorts.search import Fit, Search, search
+from gatewise.explain.cohorts.words import Conjunction, assigned, described, formula, joined
 from gatewise.explain.inputs import inputs_of
 from gatewise.explain.names import output_names, whole
 from gatewise.tables import counted, is_table, listed

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gatewise.explain.cohort_sample import Floats, Ids, Sample
-from gatewise.explain.cohort_tree import LEAF_ROWS, Moments, Tree, moments_by, solve
+from gatewise.explain.cohorts.sample import Floats, Ids, Sample
+from gatewise.explain.cohorts.tree import LEAF_ROWS, Moments, Tree, moments_by, solve
 
 PASSES = 4
 
@@ -120,11 +120,12 @@ def _resplit(sample: Sample, rules: Rules) -> Tree:
     error = (sample.y[:, None] - sample.z @ rules.beta.T) ** 2
     f, c = tree.feature.copy(), tree.cut.copy()
     new = Tree(f, c, tree.left, tree.right)
-    mine = {0: np.arange(len(sample))}
-    for n in np.flatnonzero(f >= 0):  # parents come first
+    mine: dict[int, Ids] = {0: np.arange(len(sample))}
+    splits = np.flatnonzero(f >= 0).tolist()  # parents come first
+    for n in splits:
         below = sample.codes[mine[n], f[n]] <= c[n]
-        mine[tree.left[n]], mine[tree.right[n]] = mine[n][below], mine[n][~below]
-    for n in np.flatnonzero(f >= 0)[::-1]:
+        mine[int(tree.left[n])], mine[int(tree.right[n])] = mine[n][below], mine[n][~below]
+    for n in reversed(splits):
         rows = mine[n]
         codes = sample.codes[rows]
         sides = (rules.label[new.route(codes, s)] for s in (tree.left[n], tree.right[n]))
@@ -141,9 +142,9 @@ def _best_cut(
     if bins < 2:
         return now
     flat = (codes + np.arange(features) * bins).ravel()
-    loss = np.bincount(flat, np.repeat(loss, features), features * bins)
+    gain = np.bincount(flat, np.repeat(loss, features), features * bins)
     count = np.bincount(flat, np.repeat(real.astype(float), features), features * bins)
-    total = np.cumsum(loss.reshape(features, bins), 1)[:, :-1]
+    total = np.cumsum(gain.reshape(features, bins), 1)[:, :-1]
     below = np.cumsum(count.reshape(features, bins), 1)[:, :-1]
     fits = (below >= LEAF_ROWS) & (real.sum() - below >= LEAF_ROWS)
     total = np.where(fits, total, np.inf)

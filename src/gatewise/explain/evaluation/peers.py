@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from gatewise.errors import DataError, MissingExtra, missing
-from gatewise.explain.evaluate_methods import Attribute, Attribution, Peer
-from gatewise.explain.evaluate_module import Layered, Whole, gradient
+from gatewise.explain.evaluation.methods import Attribute, Attribution, Peer
+from gatewise.explain.evaluation.module import Layered, Whole, gradient
 from gatewise.explain.explanation import Explanation
 from gatewise.ir.network import Network
 from gatewise.tables import listed

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gatewise.explain.cohort_sample import Floats, Ids, Sample
+from gatewise.explain.cohorts.sample import Floats, Ids, Sample
 
 LOOK = 1e8  # multiplications one search may spend on moments: it looks at a part of many rows
 COARSE = 20  # thresholds judged a feature and node; all CUTS are, once the tree is refined

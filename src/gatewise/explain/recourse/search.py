@@ -17,8 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewise.errors import InternalError
-from gatewise.explain.bounds import Domain, Reach, carried, most_and_least, pull_on_goal, reach
-from gatewise.explain.milp import (
+from gatewise.explain.recourse.bounds import (
+    Domain,
+    Reach,
+    carried,
+    most_and_least,
+    pull_on_goal,
+    reach,
+)
+from gatewise.explain.recourse.milp import (
     GAP,
     Answer,
     Goal,
@@ -29,7 +36,7 @@ from gatewise.explain.milp import (
     solver_of,
     substituted,
 )
-from gatewise.explain.milp_form import Rectified
+from gatewise.explain.recourse.milp_form import Rectified
 
 Floats = NDArray[np.float64]
 GROWTH = 1.3  # of the ball

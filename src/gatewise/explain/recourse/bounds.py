@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from gatewise.explain.milp_form import Rectified
+from gatewise.explain.recourse.milp_form import Rectified
 
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]

@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewise.errors import DataError
-from gatewise.explain.bounds import Domain, intervals, reach
 from gatewise.explain.inputs import inputs_of
-from gatewise.explain.milp import GAP, TOLERANCE, Answer, Goal, whole
-from gatewise.explain.milp_form import Rectified, rectified
-from gatewise.explain.recourse_local import Walk, pattern_at, piece_at, piece_of_form, walk
-from gatewise.explain.recourse_problem import Problem, domain_of, goals_of
-from gatewise.explain.recourse_replay import Replay, repaired, replay
-from gatewise.explain.recourse_search import search
+from gatewise.explain.recourse.bounds import Domain, intervals, reach
+from gatewise.explain.recourse.local import Walk, pattern_at, piece_at, piece_of_form, walk
+from gatewise.explain.recourse.milp import GAP, TOLERANCE, Answer, Goal, whole
+from gatewise.explain.recourse.milp_form import Rectified, rectified
+from gatewise.explain.recourse.problem import Problem, domain_of, goals_of
+from gatewise.explain.recourse.replay import Replay, repaired, replay
+from gatewise.explain.recourse.search import search
 from gatewise.ir.network import Network, require_piecewise_affine
 from gatewise.tables import as_row, counted, open_table
 

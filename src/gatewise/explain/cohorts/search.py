@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gatewise.explain.cohort_merge import Rules, fitted, refined
-from gatewise.explain.cohort_sample import (
+from gatewise.explain.cohorts.merge import Rules, fitted, refined
+from gatewise.explain.cohorts.sample import (
     Floats,
     Ids,
     Sample,
@@ -18,7 +18,7 @@ from gatewise.explain.cohort_sample import (
     mixtures,
     scaling,
 )
-from gatewise.explain.cohort_tree import Moments, Tree, grow, moments, ridge_of, solve
+from gatewise.explain.cohorts.tree import Moments, Tree, grow, moments, ridge_of, solve
 
 MADE = (16_000, 24_000)  # fewest and most made rows; as many as the data between
 JUDGES = 4000  # made rows that say how many leaves are worth their conditions

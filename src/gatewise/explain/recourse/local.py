@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gatewise.explain.bounds import Domain
-from gatewise.explain.milp import Answer, Goal, nearest, settled, substituted
-from gatewise.explain.milp_form import Rectified
+from gatewise.explain.recourse.bounds import Domain
+from gatewise.explain.recourse.milp import Answer, Goal, nearest, settled, substituted
+from gatewise.explain.recourse.milp_form import Rectified
 from gatewise.ir.network import Network
 from gatewise.regions.halfspaces import region
 

@@ -113,7 +113,7 @@ def mixtures(
     )
     made = x[first]
     for part in parts:
-        columns = list(part)
+        columns = np.array(list(part))
         take = np.flatnonzero(rng.random(count) < 0.5)
         made[np.ix_(take, columns)] = x[np.ix_(second[take], columns)]
     return made

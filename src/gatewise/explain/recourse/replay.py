@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from gatewise.errors import DataError
-from gatewise.explain.bounds import Domain
-from gatewise.explain.milp import Goal, nearest
-from gatewise.explain.recourse_local import Piece, Pieces
+from gatewise.explain.recourse.bounds import Domain
+from gatewise.explain.recourse.local import Piece, Pieces
+from gatewise.explain.recourse.milp import Goal, nearest
 from gatewise.ir.network import Network
 
 Floats = NDArray[np.float64]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gatewise.explain.cohort_sample import Floats, Ids
+from gatewise.explain.cohorts.sample import Floats, Ids
 
 NAN = float("nan")
 
@@ -117,7 +117,7 @@ class LocalMaps:
             (rule(x) - f(x))² + (v - w)ᵀ S (v - w),   v the rule's slopes.
         """
         centred = self.x - self.x.mean(0)
-        root = np.linalg.qr(centred / np.sqrt(len(centred)), mode="r").T
+        root = np.asarray(np.linalg.qr(centred / np.sqrt(len(centred)), mode="r")).T
         best, ids = np.full(len(self.x), np.inf), np.zeros(len(self.x), np.int64)
         for k, (v, start) in enumerate(zip(slopes, intercepts, strict=True)):
             away = (start + self.x @ v - self.value) ** 2 + (((v - self.w) @ root) ** 2).sum(1)

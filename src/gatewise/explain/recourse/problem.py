@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewise.errors import DataError
-from gatewise.explain.bounds import Domain, OneHot
 from gatewise.explain.groups import Group, groups_of
-from gatewise.explain.milp import Goal
 from gatewise.explain.names import output_index, output_names, whole
+from gatewise.explain.recourse.bounds import Domain, OneHot
+from gatewise.explain.recourse.milp import Goal
 from gatewise.ir.network import Network
 from gatewise.tables import as_row, counted, listed
 

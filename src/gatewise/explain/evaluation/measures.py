@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gatewise.explain.evaluate_methods import Attribution, Method
-from gatewise.explain.evaluate_samples import halves, in_ball, in_region, redrawn
-from gatewise.explain.evaluate_target import ranks
+from gatewise.explain.evaluation.methods import Attribution, Method
+from gatewise.explain.evaluation.samples import halves, in_ball, in_region, redrawn
+from gatewise.explain.evaluation.target import ranks
 from gatewise.ir.network import Network
 from gatewise.patterns.observe import default_batch
 from gatewise.regions.halfspaces import Region, region

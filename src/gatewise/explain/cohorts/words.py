@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gatewise.explain.cohort_merge import Rules
-from gatewise.explain.cohort_sample import Floats, Ids
+from gatewise.explain.cohorts.merge import Rules
+from gatewise.explain.cohorts.sample import Floats, Ids
 from gatewise.explain.groups import Group
 
 Box = dict[int, tuple[int, int]]  # feature: the first and the last code inside

@@ -1,0 +1,1 @@
+"""The fewest affine rules that reproduce a network: search, merge, score, words."""

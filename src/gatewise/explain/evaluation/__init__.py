@@ -1,0 +1,1 @@
+"""How accurate, how faithful, how relevant an explanation is, beside its peers."""
