@@ -34,10 +34,9 @@ class Condition:
 
     def holds(self, x: Floats) -> NDArray[np.bool_]:
         """(rows,) which rows pass."""
-        columns = x[:, list(self.columns or (self.feature,))]
-        if self.op in ("<=", "is not"):
-            return np.asarray((columns <= self.threshold).all(1))
-        return np.asarray((columns > self.threshold).any(1))
+        tests = [x[:, j] > self.threshold for j in self.columns or (self.feature,)]
+        above = np.logical_or.reduce(tests)
+        return np.asarray(~above if self.op in ("<=", "is not") else above)
 
     def __str__(self) -> str:
         return self.text or f"{self.name} {self.op} {self.threshold:.15g}"
@@ -136,11 +135,13 @@ def _category(sides: Sequence[tuple[int, bool]], group: Group, cuts: Sequence[Fl
 def assigned(conditions: Sequence[tuple[Conjunction, ...]], x: Floats) -> tuple[Ids, Ids]:
     """(rows,) the cohort whose conditions a row meets, and how many conditions that took."""
     ids, needed = np.zeros((2, len(x)), np.int64)
+    seen: dict[object, NDArray[np.bool_]] = {}  # conjunctions share most of their conditions
     for k, conjunctions in enumerate(conditions):
         for conjunction in conjunctions:
-            rows = np.arange(len(x))
-            for condition in conjunction:
-                rows = rows[condition.holds(x[rows])]
+            rows = np.ones(len(x), bool)
+            for c in conjunction:
+                test = (c.feature, c.columns, c.op, c.threshold)
+                rows &= seen[test] if test in seen else seen.setdefault(test, c.holds(x))
             ids[rows], needed[rows] = k, len(conjunction)
     return ids, needed
 
