@@ -26,6 +26,7 @@ from gatewise.explain.inputs import (
 from gatewise.explain.names import feature_names as names_of
 from gatewise.explain.names import pick_outputs
 from gatewise.explain.reasons import reason_codes
+from gatewise.explain.references import mask_of
 from gatewise.ir.network import Network, require_piecewise_affine
 from gatewise.ir.pattern import Pattern
 from gatewise.linear.affine_map import AffineMap
@@ -134,7 +135,9 @@ class Explainer:
         matrix = inputs_of(self.network, table, self.on_bad_rows)
         groups_of(self.network, names_of(self.network, matrix), self.groups)
         behind = self.background or matrix
-        base, base_name = reference_of(self.network, behind, self.reference, name)
+        mask = mask_of(self.reference, names_of(self.network, behind))
+        given = self.reference if mask is None else mask
+        base, base_name = reference_of(self.network, behind, given, name)
         return _explain(
             self.network,
             matrix,
@@ -173,7 +176,9 @@ class Explainer:
                 "attribute has no table to take the reference from: give the Explainer data=, or "
                 "attribute baselines="
             )
-        row, _ = reference_of(self.network, self.background, self.reference)
+        mask = mask_of(self.reference, names_of(self.network, self.background))
+        given = self.reference if mask is None else mask
+        row, _ = reference_of(self.network, self.background, given)
         return torch.from_numpy(row).reshape(1, *self.network.input_shape)
 
     def __repr__(self) -> str:
@@ -238,14 +243,18 @@ def trace(
 ) -> Trace:
     """f along x + t direction, start <= t <= stop, with its true knots: one line a row of x.
 
-    x: rows as the model takes them; direction: one for all, or one a row, in the network's inputs.
+    x: a table as the model takes it, or numbers as the network does, which an Explanation's data
+    are. direction: one for all or one a row, of the network's inputs, in order or by name.
     """
+    from gatewise.explain.integrated import directions_of, rows_of
     from gatewise.regions.lines import trace as along
 
     network = _network(model)
-    rows = torch.from_numpy(inputs_of(network, x).values)
-    way = torch.as_tensor(np.asarray(direction, np.float64)).reshape(-1, network.inputs)
-    return along(network, rows, way, start, stop)
+    matrix = rows_of(network, x)
+    held = isinstance(model, Explanation)
+    names = model.feature_names if held else names_of(network, matrix)
+    way = directions_of(network, names, direction)
+    return along(network, torch.from_numpy(matrix.values), torch.from_numpy(way), start, stop)
 
 
 def integrated_gradients(
@@ -254,6 +263,8 @@ def integrated_gradients(
     """Integrated gradients of every row, exact: by the breakpoints of its line, not by steps.
 
     model: an Explanation (whose rows and reference are the defaults) or anything `read` takes.
+    X: a table as the model takes it, or numbers as the network does; baseline: a row, one for each
+    row of X, or "mean", "median", "zero", "row 17" or a mask of rows.
     """
     from gatewise.explain.integrated import integrated_gradients as found
 
@@ -266,6 +277,7 @@ def profile(
     """f of every row as one feature moves, with its true knots, and the mean over the rows.
 
     model: an Explanation (whose rows are the default) or anything `read` takes.
+    X: a table as the model takes it, or numbers as the network does.
     """
     from gatewise.explain.profile import profile as found
 
@@ -297,7 +309,8 @@ def report(
 ) -> Path:
     """Write an Explanation as one self-contained HTML file, whole or not at all.
 
-    results: what else the page shows where it is given: cohorts=, evaluation=, reasons=, recourse=.
+    results: what else the page shows where it is given: cohorts=, evaluation=, reasons=, recourse=
+    of this explanation.
     """
     from gatewise.show.report import report as write
 
@@ -310,8 +323,10 @@ def save(explanation: Explanation, folder: str | Path, *, top: int = 10, **files
 
     files: model=, data=: what it came from; cohorts=, evaluation=, ...: as `report` takes them.
     """
+    from gatewise.show.given import require_explanation
     from gatewise.show.save import save as write
 
+    require_explanation(explanation, "save")
     return write(explanation, folder, top=_positive(top, "top") or 10, **files)
 
 

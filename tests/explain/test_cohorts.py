@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,7 +36,10 @@ FOLD = relus(([[1, 0], [-1, 0], [0, 1], [0, -1]], [0] * 4), ([[1, 1, 2, -2]], [-
 HAT = relus(
     ([[1, 0], [1, 0], [1, 0], [0, 1], [0, -1]], [1, 0, -1, 0, 0]), ([[4, -8, 4, 1, -1]], [0])
 )
-MADE = explained(mlp(4, 12, 12, 1, seed=3))
+BARE = explained(mlp(4, 12, 12, 1, seed=3))
+# a target of two classes makes its output a decision
+CLASSES = (BARE.output[:, 0] > np.median(BARE.output)).astype(int)
+MADE = dataclasses.replace(BARE, target=CLASSES)
 FOUND = cohorts(MADE, max_rules=6)
 
 
@@ -186,7 +190,7 @@ def test_accuracy_is_against_the_target():
     own = (np.where(MADE.output[:, 0] > 0, "yes", "no") == target)[held].mean()
     assert found.overall.network_accuracy == pytest.approx(own)
     assert "right" in repr(found)
-    assert np.isnan(FOUND.overall.accuracy)
+    assert np.isnan(cohorts(BARE, max_rules=2).overall.accuracy)
 
 
 def test_a_quantity_has_no_decisions_but_a_distance_from_its_target():
@@ -197,6 +201,33 @@ def test_a_quantity_has_no_decisions_but_a_distance_from_its_target():
     assert found.overall.accuracy == pytest.approx(gap)
     with pytest.raises(gw.GatewiseError, match="needs an output that decides"):
         cohorts(found.explanation, max_error=0.1, measure="decisions")
+
+
+def test_a_bare_output_decides_nothing():
+    found = cohorts(BARE, max_rules=2)
+    assert np.isnan(found.overall.decisions)
+    assert "decisions" not in repr(found)
+    for e in (BARE, gw.explain(mlp(3, 10, 3, seed=2), RNG.normal(size=(40, 3)))):
+        for error in (None, 0.1):
+            with pytest.raises(gw.GatewiseError, match="needs an output that decides"):
+                cohorts(e, measure="decisions", max_error=error, max_rules=2)
+
+
+def test_a_sigmoid_decides_without_a_target():
+    module = torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.Sigmoid())
+    found = cohorts(explained(gw.read(module.double()), 60), max_rules=1)
+    assert found.overall.decisions == 1
+    assert "equal decisions 100.0%" in repr(found)
+
+
+def test_a_missing_target_is_neither_right_nor_wrong():
+    truth = np.where(BARE.output[:, 0] > 0, 1.0, 0.0)
+    truth[::3] = np.nan
+    truth[1] = 1 - truth[1]
+    found = cohorts(dataclasses.replace(BARE, target=truth), max_rules=1, holdout=0.5)
+    known = found.held & np.isfinite(truth)
+    right = ((BARE.output[:, 0] > 0) == truth)[known].mean()
+    assert found.overall.network_accuracy == pytest.approx(right)
 
 
 def test_one_of_several_outputs_wins_or_not():
@@ -258,6 +289,10 @@ def test_the_text_holds_rules_conditions_and_errors():
         ({"conjunctions": 0}, "conjunctions must be a whole number"),
         ({"measure": "rmse"}, "measure must be one of mean, p99, max, decisions; got 'rmse'"),
         ({"holdout": 1.0}, "holdout is the share of rows kept for measuring"),
+        ({"max_error": "a"}, "max_error must be a finite number, at least 0; got 'a'"),
+        ({"holdout": "a"}, "holdout is the share of rows kept for measuring.*got 'a'"),
+        ({"seed": -1}, "seed must be a whole number, at least 0, got -1"),
+        ({"seed": "1"}, "seed must be a whole number, at least 0, got '1'"),
         ({"output": "loan"}, r"no output 'loan' is explained: there are 1 \(y0\)"),
         ({"output": 3}, "no output 3 is explained"),
     ],
@@ -265,6 +300,13 @@ def test_the_text_holds_rules_conditions_and_errors():
 def test_what_cannot_be_done_is_said(options, words):
     with pytest.raises(gw.GatewiseError, match=words):
         cohorts(MADE, **options)
+
+
+def test_only_a_whole_explanation_is_taken():
+    for asked in (BARE.network, BARE[:30]):
+        for ask, name in ((cohorts, "cohorts"), (gw.reason_codes, "reason_codes")):
+            with pytest.raises(gw.GatewiseError, match=f"^{name} takes the Explanation that expl"):
+                ask(asked)
 
 
 def test_too_few_rows_are_refused():

@@ -203,3 +203,91 @@ def test_what_attribute_refuses(arguments, error, words):
 def test_a_curved_network_has_no_exact_attribution():
     with pytest.raises(NotPiecewiseAffine, match="an attribution needs a piecewise-affine network"):
         gw.Explainer(nn.Sequential(nn.Linear(3, 2), nn.GELU())).attribute(X, 0)
+
+
+@pytest.mark.parametrize("kind", ["list", "array", "pandas", "polars", "tensor", "nullable"])
+def test_a_mask_of_any_kind_is_a_reference(kind):
+    import polars as pl
+
+    X = np.arange(15.0).reshape(5, 3)
+    mask = [True, False, True, False, False]
+    made = {
+        "list": list,
+        "array": np.array,
+        "pandas": lambda m: pd.Series(m, index=list("vwxyz")[: len(m)]),
+        "nullable": lambda m: pd.Series(m, dtype="boolean"),
+        "polars": pl.Series,
+        "tensor": torch.tensor,
+    }[kind]
+    exp = gw.explain(NETWORK, X, reference=made(mask))
+    np.testing.assert_array_equal(exp.reference, X[[0, 2]].mean(0))
+    assert exp.reference_name == "the mean of 2 rows"
+    with pytest.raises(DataError, match="one truth value for each of the 5 rows"):
+        gw.explain(NETWORK, X, reference=made([True, False, True]))
+
+
+def test_a_mask_with_a_gap_is_refused_and_a_labelled_row_is_a_row():
+    X = pd.DataFrame(np.arange(15.0).reshape(5, 3), columns=["a", "b", "c"])
+    with pytest.raises(DataError, match="holds missing values: fill them"):
+        gw.explain(NETWORK, X, reference=pd.Series([True, None, True, True, True], dtype="boolean"))
+    row = pd.Series([True, False, True], index=["a", "b", "c"])
+    assert gw.explain(NETWORK, X, reference=row).reference.tolist() == [1, 0, 1]
+
+
+def piped():
+    from sklearn.compose import make_column_transformer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder
+
+    table = pd.DataFrame({"age": [1.0, 2, 3, 4], "sex": ["f", "m", "m", "f"]})
+    steps = make_column_transformer((OneHotEncoder(), ["sex"]), remainder="passthrough")
+    model = make_pipeline(steps, LogisticRegression()).fit(table, [0, 1, 1, 0])
+    return model, table
+
+
+def test_a_mask_is_a_reference_for_a_pipeline():
+    model, table = piped()
+    exp = gw.explain(model, table, reference=table["sex"] == "m")
+    np.testing.assert_array_equal(exp.reference, exp.data[1:3].mean(0))
+    again = gw.Explainer(model, table, reference=(table["sex"] == "m").tolist())(table)
+    np.testing.assert_array_equal(again.reference, exp.reference)
+
+
+def test_numbers_are_network_inputs_and_tables_are_prepared_everywhere():
+    model, table = piped()
+    exp = gw.explain(model, table)
+    way = [1.0, 0, 0]
+    for source in (exp, model):
+        one, two = gw.trace(source, exp.data, way), gw.trace(source, table, way)
+        np.testing.assert_array_equal(one.values, two.values)
+        one, two = (gw.integrated_gradients(source, x, "zero") for x in (exp.data, table))
+        np.testing.assert_array_equal(one.values, two.values)
+        one, two = (gw.profile(source, x, "age") for x in (exp.data, table))
+        np.testing.assert_array_equal(one.mean, two.mean)
+
+
+def test_a_direction_has_a_number_for_each_input():
+    X = pd.DataFrame(np.arange(15.0).reshape(5, 3), columns=["a", "b", "c"])
+    exp = gw.explain(NETWORK, X)
+    expected = gw.trace(exp, exp.data, [1.0, 0, 2]).values
+    ways = (
+        {"c": 2, "a": 1, "b": 0},
+        pd.Series({"b": 0.0, "a": 1, "c": 2}),
+        pd.DataFrame({"b": [0.0], "a": [1], "c": [2]}),
+        torch.tensor([1.0, 0, 2], requires_grad=True),
+        [[1.0, 0, 2]] * 5,
+    )
+    for way in ways:
+        np.testing.assert_array_equal(gw.trace(exp, exp.data, way).values, expected)
+    for way, words in (
+        ([1.0, 0], "direction has 2 values, and the network takes 3 inputs"),
+        ([1.0] * 6, "direction has 6 values, and the network takes 3 inputs"),
+        ({"a": 1.0}, "direction's columns are not the network's"),
+        ([[1.0, 0]], "the network takes 3 inputs a row, got 2"),
+        ("up", "direction is not a row of 3 numbers"),
+        (None, "direction is not a row of 3 numbers"),
+        (1.0, "direction is not a row of 3 numbers"),
+    ):
+        with pytest.raises(DataError, match=words):
+            gw.trace(exp, exp.data, way)

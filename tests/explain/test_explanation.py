@@ -139,3 +139,14 @@ def test_the_deviation_neither_overflows_nor_vanishes():
         np.testing.assert_array_equal(deviation(np.ldexp(x, power)), np.ldexp(x.std(0), power))
         np.testing.assert_array_equal(mean(np.ldexp(x, power)), np.ldexp(x.mean(0), power))
     assert deviation(np.full((9, 1), 0.1)).tolist() == [0]
+
+
+def test_a_row_alone_has_the_margin_it_has_in_the_table():
+    """No input varies, so there is no deviation to count in: it is counted in input units."""
+    network, x = mlp(4, 12, 12, 1, seed=4), np.random.default_rng(0).normal(size=(20, 4))
+    alone, table = gw.explain(network, x[3:4]), gw.explain(network, x)
+    assert 0 < float(alone.margin.l2[0]) == pytest.approx(float(table.margin.l2[3]), rel=1e-9)
+    assert float(alone.margin.linf[0]) == pytest.approx(float(table.margin.linf[3]), rel=1e-9)
+    assert float(alone.margin.scaled[0]) == float(alone.margin.l2[0])
+    assert "input units" in repr(alone)
+    assert "input units" in repr(alone[0])

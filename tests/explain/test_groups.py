@@ -16,6 +16,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import gatewise as gw
 from gatewise.errors import DataError
+from gatewise.explain.groups import Group, settled
 from nets import mlp, rows
 
 RNG = np.random.default_rng(0)
@@ -60,7 +61,9 @@ def test_a_given_group_may_hold_encoded_columns_and_takes_their_place(model):
     assert [exp.feature_names[j] for j in person.members] == ["age", "sex=m"]
     shown = exp.folded().display_data
     column = exp.folded().feature_names.index("person")
-    assert set(shown[:, column]) == {"2 inputs"}
+    first = exp.data[0, list(person.members)]
+    names = [exp.feature_names[j] for j in person.members]
+    assert shown[0, column] == ", ".join(f"{n}={v:.4g}" for n, v in zip(names, first, strict=True))
     assert (exp.folded().data[:, column] == -1).all()
 
 
@@ -86,7 +89,40 @@ def test_a_row_with_no_level_or_two():
     ).groups[0]
     rows = np.array([[1.0, 0, 5], [0, 1, 5], [0, 0, 5], [1, 1, 5], [0.5, 0, 5]])
     assert group.level(rows).tolist() == [0, 1, 2, -1, -1]
-    assert group.said(rows).tolist() == ["x0", "x1", "none", "2 inputs", "2 inputs"]
+    assert group.said(rows).tolist() == ["x0", "x1", "none", "x0=1, x1=1", "x0=0.5, x1=0"]
+
+
+def test_numbers_that_are_no_category_name_no_level():
+    """SibSp=1, Parch=0 is not the family "SibSp": another row has 1 in both."""
+    x = np.array([[1.0, 0, 3], [0, 0, 4], [1, 1, 5]])
+    network = dataclasses.replace(mlp(3, 4, 1), feature_names=("SibSp", "Parch", "Age"))
+    exp = gw.explain(network, x, groups={"family": ["SibSp", "Parch"]}, margin=False)
+    folded = exp.folded()
+    expected = ["SibSp=1, Parch=0", "SibSp=0, Parch=0", "SibSp=1, Parch=1"]
+    assert folded.display_data[:, 0].tolist() == expected
+    assert folded[0:1, "family"].display_data.tolist() == expected[:1]
+    assert (folded.data[:, 0] == -1).all()
+    assert "family: 2 inputs" in repr(folded)
+    codes = gw.reason_codes(exp, rows=[0, 1, 2], adverse="high").table()
+    codes_low = gw.reason_codes(exp, rows=[0, 1, 2], adverse="low").table()
+    said = {
+        (row, value)
+        for t in (codes, codes_low)
+        for row, factor, value in zip(t["row"], t["factor"], t["value"], strict=True)
+        if factor == "family"
+    }
+    assert said and said <= set(enumerate(expected))
+
+
+def test_only_columns_with_at_most_one_1_are_a_category():
+    for x, levels in (([[1, 0], [0, 1]], ("a", "b")), ([[1, 1], [0, 1]], ()), ([[2, 0]], ())):
+        (found,) = settled([Group("g", (0, 1), ("a", "b"))], np.array(x, float))
+        assert found.levels == levels
+
+
+def test_a_long_group_is_cut_short():
+    group = Group("g", tuple(range(6)), (), None, tuple("abcdef"))
+    assert group.said(np.ones((1, 6))).tolist() == ["a=1, b=1, c=1, d=1, 2 more"]
 
 
 @given(st.data(), st.integers(0, 50))

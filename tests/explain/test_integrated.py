@@ -133,3 +133,31 @@ def test_complete_on_real_tables(name, hidden):
     assert found.max_error <= 1e-12 * max(1, np.abs(found.output).max())
     other = integrated_gradients(e.network, table, e.reference)
     np.testing.assert_allclose(other.values, found.values)
+
+
+def test_a_baseline_may_be_named_as_a_reference_is():
+    network = mlp(3, 9, 2, seed=2)
+    frame = pd.DataFrame(rows(network, 12).numpy(), columns=["age", "debt", "income"])
+    e, x = gw.explain(network, frame), frame.to_numpy()
+    first = np.arange(12) < 4
+    expected = {
+        "zero": np.zeros(3),
+        "mean": x.mean(0),
+        "median": np.median(x, 0),
+        "row 3": x[3],
+        "row -1": x[-1],
+    }
+    for name, row in expected.items():
+        np.testing.assert_allclose(integrated_gradients(e, None, name).baseline, row[None])
+        np.testing.assert_allclose(integrated_gradients(network, frame, name).baseline, row[None])
+        # among the explanation's rows, whichever are asked about
+        few = integrated_gradients(e, frame.head(5), name)
+        np.testing.assert_allclose(few.baseline, row[None])
+    for mask in (first, first.tolist(), pd.Series(first)):
+        found = integrated_gradients(e, None, mask)
+        np.testing.assert_allclose(found.baseline, x[:4].mean(0)[None])
+        assert found.baseline_name == "the mean of 4 rows"
+    named = integrated_gradients(e, None, {"income": 3, "age": 1, "debt": 2})
+    assert named.baseline.tolist() == [[1, 2, 3]]
+    with pytest.raises(DataError, match="reference is 'nothing': name 'mean'"):
+        integrated_gradients(e, None, "nothing")

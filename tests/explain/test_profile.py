@@ -104,3 +104,12 @@ def test_bad_input_is_refused_in_words():
     same = moved(x, 0, 0.5)
     with pytest.raises(DataError, match=r"runs from 0.5 to 0.5"):
         profile(network, same, 0)
+
+
+def test_a_group_has_no_profile_and_says_whose_there_is():
+    network = mlp(3, 5, 1)
+    e = gw.explain(network, rows(network, 9), groups={"person": ["x0", "x2"]})
+    with pytest.raises(
+        DataError, match=r"'person' is a group of 2 inputs .* profile one of x0, x2, or compare"
+    ):
+        profile(e, feature="person")

@@ -188,7 +188,7 @@ def test_categories_agree_with_every_level_tried(seed):
         least = min(least, np.abs(x[flipped] - home).sum(1).min(initial=np.inf))
     ask = {
         "bounds": {"a": (-3, 3), "b": (-3, 3)},
-        "groups": {"colour": ["red", "green", "blue"]},
+        "categories": {"colour": ["red", "green", "blue"]},
     }
     kept = recourse(network, home, immutable="colour", **ask)
     for method in ("exact", "milp"):

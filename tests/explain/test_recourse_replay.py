@@ -134,3 +134,18 @@ def test_a_point_that_misses_by_a_tolerance_is_repaired():
     good = np.array([0.0, 2.5])
     assert repaired(good, domain, goal, f, piece) is good
     assert repaired(missed, domain, Goal(np.eye(1), np.array([-1e3])), f, piece) is None
+
+
+def test_a_level_that_stands_for_several_is_an_answer_that_was_not_tried():
+    rng = np.random.default_rng(0)
+    odds = [0.45, 0.45, 0.04, 0.03, 0.03]
+    table = pd.DataFrame({"z": rng.normal(size=400), "city": rng.choice([*"ABCDE"], 400, p=odds)})
+    y = (np.where(table.city.isin(["A", "B"]), 0, 4) + table.z > 1.5).astype(int)
+    steps = ColumnTransformer(
+        [("city", OneHotEncoder(min_frequency=40), ["city"]), ("z", StandardScaler(), ["z"])]
+    )
+    model = make_pipeline(steps, MLPClassifier((6,), max_iter=200, random_state=0)).fit(table, y)
+    row = table[(table.city == "A") & (model.predict(table) == 0)].iloc[[0]]
+    r = recourse(gw.read(model), row, immutable="z", model=model)
+    assert r.status == "optimal" and r.changes["city=(infrequent)"] == (0, 1)
+    assert r.model_error is None and "the Pipeline was not tried" in r.notes[0]

@@ -9,7 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor
+from sklearn.svm import LinearSVC
 
+import gatewise as gw
 from gatewise.errors import DataError, MissingExtra, NotPiecewiseAffine
 from gatewise.explain.recourse.recourse import recourse
 from gatewise.ir.kinds import Affine
@@ -39,15 +42,26 @@ REFUSED = [
         "'age' may not change from 0.5, which contradicts its bounds 1 to 2",
     ),
     (
-        {"groups": {"colour": ["red", "blue"]}, "bounds": {"red": (0, 0), "blue": (0, 0)}},
+        {"categories": {"colour": ["red", "blue"]}, "bounds": {"red": (0, 0), "blue": (0, 0)}},
         "group 'colour' contradict each other: they leave it no level",
     ),
     (
-        {"groups": {"colour": ["red", "blue"]}, "bounds": {"red": (1, 1), "blue": (1, 1)}},
+        {"categories": {"colour": ["red", "blue"]}, "bounds": {"red": (1, 1), "blue": (1, 1)}},
         "group 'colour' contradict each other: they ask for more than one level",
     ),
-    ({"groups": {"both": ["age", "red"]}}, "'both' is not the 0/1 columns of one category in this"),
-    ({"groups": {"colour": ["pink"]}}, "group 'colour' names 'pink', which is no input"),
+    (
+        {"categories": {"both": ["age", "red"]}},
+        "'both' is not 0/1 columns with one 1 at most in this row",
+    ),
+    (
+        {"categories": {"colour": ["red", "blue"]}, "bounds": {"blue": (0, 6)}},
+        "category 'colour' holds 'blue', whose bounds are 0 to 6: categories= takes 0/1 columns",
+    ),
+    ({"categories": ["red", "blue"]}, "categories is a list: give a dict, each category with its"),
+    ({"bounds": (pd.Series({"income": 1}), pd.Series({"age": 2}))}, "bounds names 'income', which"),
+    ({"bounds": (pd.DataFrame(np.zeros((2, 3))),) * 2}, "an end of bounds is a table of 2 rows"),
+    ({"time_limit": "3"}, "time_limit must be a number of seconds above 0, got '3'"),
+    ({"categories": {"colour": ["pink"]}}, "group 'colour' names 'pink', which is no input"),
     ({"immutable": ["agee"]}, "immutable names 'agee', which is no input: name some of age, red"),
     ({"immutable": [7]}, "immutable names 7, which is no input"),
     ({"bounds": {"income": (0, 1)}}, "bounds names 'income', which is no input"),
@@ -126,3 +140,39 @@ def test_an_input_of_scale_0_is_held_and_told():
     r = recourse(NAMED, HOME, scale=[0, 1, 1], bounds=([-9] * 3, [9] * 3))
     assert r.notes == ("held fixed, for their scale is 0: age",)
     assert r.point is None or r.change[0] == 0
+
+
+def test_a_regression_has_no_decision_to_flip():
+    x = np.random.default_rng(0).normal(size=(40, 3))
+    price, sign = 100 + x.sum(1), x.sum(1) > 0
+    for model in (LinearRegression().fit(x, price), PoissonRegressor().fit(x, price)):
+        for ask in ({"model": model}, {}):
+            with pytest.raises(DataError, match=r"is a regression \(y\).* at_least= or at_most="):
+                recourse(gw.read(model), x[0], **ask)
+        network = gw.read(model)
+        before = float(network(x[:1])[0, 0])
+        for ask in ({"at_least": before + 0.01}, {"threshold": before + 0.01}):
+            assert recourse(network, x[0], model=model, **ask).status == "optimal"
+    for model in (LogisticRegression().fit(x, sign), LinearSVC().fit(x, sign)):
+        assert recourse(gw.read(model), x[0], model=model).status == "optimal"
+        assert recourse(gw.read(model), x[0]).status == "optimal"
+
+
+def test_a_flip_is_told_as_a_logit_on_a_side():
+    x = np.random.default_rng(0).normal(size=(40, 3))
+    model = LogisticRegression().fit(x, x.sum(1) > 0)
+    side = "below" if model.predict(x[:1])[0] else "above"
+    said = repr(recourse(gw.read(model), x[0]))
+    assert said.startswith(f"Recourse to logit of 'True' {side} 0, a flip of the decision: l1 cost")
+
+
+def test_a_category_changes_in_one_line():
+    network = gw.read([(np.array([[0.0, -1.0, 1.0]]), np.zeros(1))])
+    colour = {"colour": [1, 2]}
+    r = recourse(network, [0.0, 1.0, 0.0], categories=colour, at_least=0.5)
+    assert r.changes == {"x1": (1, 0), "x2": (0, 1)}
+    assert repr(r).splitlines()[1] == "  colour: x1 -> x2"
+
+
+def test_numbers_of_numpy_are_time_limits():
+    assert recourse(NAMED, HOME, time_limit=np.float32(9), bounds=([-9] * 3, [9] * 3)).gap < 1e-6

@@ -26,7 +26,7 @@ from oracles.plain import jacobian
 
 FULL = os.environ.get("GATEWISE_FULL") == "1"
 INPUTS, PROBES = (200, 1000) if FULL else (12, 60)
-LARGE, FEW = 1_000, 10  # inputs from which only so many margins are computed, to scale all probes
+LARGE, FEW = 700, 10 if FULL else 2  # inputs from which few margins set the scale of all probes
 ROOT = Path(__file__).parents[2]
 TABLE = ROOT / "benchmarks" / "real_networks.csv"
 ROOMS = (
@@ -82,11 +82,12 @@ def test_maps_and_regions(path):
 def region_errors(network: gw.Network, x: torch.Tensor) -> tuple[int, int, int]:
     """Probes on the wrong side, undecided, and inside, over all regions, one region at a time."""
     wrong = undecided = inside = 0
-    reach = gw.region(network, x[:FEW]).margin().l2.median()
+    large = network.inputs >= LARGE
+    reach = gw.region(network, x[:FEW]).margin().l2.median() if large else None
     step = max(1, min(len(x), 2_000_000 // (PROBES * network.inputs)))
     for start in range(0, len(x), step):
         home = gw.region(network, x[start : start + step])
-        margin = home.margin().l2 if network.inputs < LARGE else reach.expand(len(home))
+        margin = reach.expand(len(home)) if large else home.margin().l2
         near = probes(home.home.reshape(len(home), -1), margin, PROBES)
         verdict = home.verdict(near)
         flat = [pattern(network, network.rows(points)) for points in near]

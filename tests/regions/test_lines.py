@@ -208,3 +208,39 @@ def test_what_cannot_be_traced_is_refused_in_words():
         trace(network, x, x, torch.zeros(2), 1)
     assert len(trace(network, x[:0], x[:0])) == 0
     assert mean_slopes(network, x[:0], x[:0], [0]).shape == (0, 1, 3)
+
+
+def test_values_are_given_where_the_line_is_and_nowhere_else():
+    network = mlp(3, 6, 2, seed=5)
+    x, way = rows(network, 4), rows(network, 4, 9)
+    found = trace(network, x, way)
+    for t in (0.0, 0.3, 1, np.float32(0.5), np.array([0.1, 0.9, 0.0, 1.0]), [0.2] * 4):
+        at = torch.as_tensor(t, dtype=torch.float64).reshape(-1, 1)
+        np.testing.assert_allclose(found.at(t), network(x + at * way), atol=1e-12)
+    one, many = trace(network, x[:1], way[:1]), np.linspace(0, 1, 11)
+    truth = network(x[:1] + torch.from_numpy(many)[:, None] * way[:1])
+    np.testing.assert_allclose(one.at(many), truth, atol=1e-12)
+    for t in (-0.1, 1.5, np.array([0, 0, 0, 1.01])):
+        with pytest.raises(DataError, match=r"is beyond [01], where the line ends"):
+            found.at(t)
+    with pytest.raises(DataError, match="finite number"):
+        found.at(float("nan"))
+    with pytest.raises(WrongShape, match="t has 3 numbers for 4 lines"):
+        found.at([0.1, 0.2, 0.3])
+    with pytest.raises(DataError, match="t must be a number"):
+        found.at("far")
+    with pytest.raises(DataError, match="start must be a number"):
+        trace(network, x, way, "a", 1)
+
+
+def test_an_infinite_end_is_open_and_the_other_is_not():
+    network = mlp(3, 6, 2, seed=5)
+    x, way = rows(network, 2), rows(network, 2, 9)
+    ends = torch.tensor([torch.inf, 2.0], dtype=torch.float64)
+    found = trace(network, x, way, 0, ends)
+    t = torch.tensor([1e3, 2.0], dtype=torch.float64)
+    np.testing.assert_allclose(found.at(t), network(x + t[:, None] * way), rtol=1e-9)
+    with pytest.raises(DataError, match="t = -1 is beyond 0"):
+        found.at(-1)
+    with pytest.raises(DataError, match="t = 3 is beyond 2"):
+        found.at(3)

@@ -56,6 +56,15 @@ def test_bounds_leave_out_no_wall(network, seed):
     compare(network, rows(network, 6, seed), scales(network, seed))
 
 
+@settings(max_examples=30)
+@given(networks(), st.integers(0, 99))
+def test_features_that_do_not_count_in_the_scale_count_in_the_other_metrics(network, seed):
+    """A scale of 0 holds a feature fixed in that metric alone; all may be 0."""
+    scale = scales(network, seed)
+    for held in (scale > scale.median(), scale > 0):
+        compare(network, rows(network, 4, seed), torch.where(held, 0.0, scale))
+
+
 @pytest.mark.parametrize("name", PIECEWISE)
 def test_named_modules(name):
     """Convolutions, maximum pooling, residual blocks, batch norms, a DLGN."""

@@ -134,9 +134,14 @@ def certificate(
 def margins(
     network: Network, x: torch.Tensor, found: Census, scale: Floats, index: Ids, tell: Tell = quiet
 ) -> Margin:
-    """Distance of each row to the nearest wall of its region."""
+    """Distance of each row to the nearest wall of its region.
+
+    In units of the scale; where no input varies (one row, say) there is none, and every step
+    counts as itself.
+    """
     home = Region(network, x, found.pattern[found.ids])
-    whole = home.margin(torch.from_numpy(scale), lambda done: tell("margins", done, len(x)))
+    step = torch.from_numpy(scale if scale.any() else np.ones_like(scale))
+    whole = home.margin(step, lambda done: tell("margins", done, len(x)))
     # A distance may be infinite: a region need not have a wall.
     kept = (torch.where(t.isinf(), 0.0, t).cpu() for t in (whole.l2, whole.scaled))
     require_finite(index, *kept)

@@ -31,7 +31,7 @@ from gatewise.explain.compute import (
 )
 from gatewise.explain.contrast import contrast
 from gatewise.explain.folded import Folded
-from gatewise.explain.groups import Group, groups_of
+from gatewise.explain.groups import Group, groups_of, settled
 from gatewise.explain.importance import By, Importance, Kind, importance
 from gatewise.explain.names import feature_names, pick_outputs
 from gatewise.explain.references import MEAN, reference_row
@@ -183,6 +183,11 @@ class Explanation:
         return float(self.bound.max())
 
     @property
+    def margin_unit(self) -> str:
+        """What `margin.scaled` counts: input units where no input varies, as in a row alone."""
+        return "standard deviations" if self.scale.any() else "input units"
+
+    @property
     def undecided(self) -> Ids:
         """Rows with a unit so near its knot that rounding decides it."""
         return np.flatnonzero(self.census.undecided)
@@ -250,6 +255,7 @@ class Explanation:
             self.error[n],
             None if margin is None else margin.scaled.cpu().numpy()[rows],
             self.reference_name,
+            self.margin_unit,
         )
 
     def against(self, reference: Any) -> Explanation:
@@ -293,7 +299,7 @@ class Explanation:
         margin = (
             ""
             if self.margin is None
-            else (f"; median margin {float(self.margin.scaled.median()):.3g} standard deviations")
+            else f"; median margin {float(self.margin.scaled.median()):.3g} {self.margin_unit}"
         )
         return (
             f"Explanation: {counted(len(self), 'row')} in {counted(self.clusters, 'cluster')}, "
@@ -329,7 +335,7 @@ def explain(
     network = network.to(torch.float64)
     chosen, names = pick_outputs(network, outputs)
     features = feature_names(network, matrix)
-    together = groups_of(network, features, groups)
+    together = settled(groups_of(network, features, groups), matrix.values)
     x = network.rows(matrix.values)
     found = census(
         network, x, batch_size=batch_size, progress=lambda n: tell("patterns", n, len(x))

@@ -56,17 +56,35 @@ def to_frame(
 
 
 def to_parquet(exp: Explanation, path: str | Path, **options: Any) -> Path:
-    """`to_frame` as a Parquet file, whole or not at all; its schema's metadata has `describe`."""
+    """`to_frame` as a Parquet file, whole or not at all; its schema's metadata has `describe`.
+
+    The index of a pandas table is kept, as pandas keeps it: `pandas.read_parquet` has it again.
+    """
     try:
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError:
         raise missing("pyarrow", "report", "writing Parquet") from None
-    table = pa.table(row_columns(exp, **options))
+    table = _arrow(exp, row_columns(exp, **options), pa)
     said = json.dumps(describe(exp), ensure_ascii=False, allow_nan=False)
     with whole_file(Path(path)) as draft:
-        parquet.write_table(table.replace_schema_metadata({"gatewise": said}), draft)
+        known = {**(table.schema.metadata or {}), b"gatewise": said.encode()}
+        parquet.write_table(table.replace_schema_metadata(known), draft)
     return Path(path)
+
+
+def _arrow(exp: Explanation, columns: Columns, pa: Any) -> Any:
+    """The columns as an Arrow table, with the index of the pandas table that was explained."""
+    origin = exp.matrix.origin
+    if origin.library != "pandas":
+        return pa.table(columns)
+    try:
+        return pa.Table.from_pandas(origin.table(columns, exp.matrix.index))
+    except pa.ArrowException as error:
+        raise DataError(
+            f"the table cannot be written with its index ({str(error).splitlines()[0]}): give its "
+            "rows labels of one kind, or reset_index() before it is explained"
+        ) from None
 
 
 def to_json(exp: Explanation, path: str | Path | None = None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from gatewise.ir.network import Network
 from gatewise.tables import counted, listed
 
 Floats = NDArray[np.float64]
+SHOWN = 4  # inputs of a group that is no category, in a text
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,14 @@ class Group:
 
     members: their positions among the network's inputs, in order; levels: what a 1 in each says,
     none where they are not the columns of one category; dropped: the level that all zeros stand
-    for, if the encoder left it out.
+    for, if the encoder left it out; inputs: the names of the members.
     """
 
     name: str
     members: tuple[int, ...]
     levels: tuple[str, ...]
     dropped: str | None = None
+    inputs: tuple[str, ...] = ()
 
     def level(self, rows: Floats) -> NDArray[np.int64]:
         """(rows,) which level each row has: a position in `levels`, their number where none is 1.
@@ -42,10 +44,25 @@ class Group:
         return np.where(plain, found, -1)
 
     def said(self, rows: Floats) -> NDArray[np.object_]:
-        """(rows,) the level by name; "none" where the encoder saw none and dropped none."""
+        """(rows,) the level by name; "none" where the encoder saw none and dropped none.
+
+        Where no level can be named, the inputs and their numbers: 'a=1, b=0'.
+        """
         none = "none" if self.dropped is None else self.dropped
-        words = np.array([*self.levels, none, counted(len(self.members), "input")], object)
-        return np.asarray(words[self.level(rows)])
+        level = self.level(rows)
+        found = np.array([*self.levels, none, ""], object)[level]
+        for i in np.flatnonzero(level < 0):
+            found[i] = self._numbers(rows[i])
+        return np.asarray(found)
+
+    def _numbers(self, row: Floats) -> str:
+        """The first SHOWN of the inputs."""
+        if not self.inputs:
+            return counted(len(self.members), "input")
+        shown = list(zip(self.inputs, row[list(self.members)], strict=True))[:SHOWN]
+        text = ", ".join(f"{name}={number:.4g}" for name, number in shown)
+        left = len(self.members) - SHOWN
+        return text if left <= 0 else f"{text}, {left} more"
 
 
 def groups_of(
@@ -67,12 +84,26 @@ def groups_of(
     return tuple(found)
 
 
+def settled(groups: Sequence[Group], rows: Floats) -> tuple[Group, ...]:
+    """The groups, without levels where rows of inputs show that they are not one category's.
+
+    A category's columns are 0 or 1, and at most one of them is 1 in every row. Two flags that the
+    user puts in one group are not, nor is an age.
+    """
+    return tuple(
+        g if not g.levels or (g.level(rows) >= 0).all() else replace(g, levels=(), dropped=None)
+        for g in groups
+    )
+
+
 def _own(network: Network, names: Sequence[str]) -> dict[str, Group]:
     """The Pipeline's groups, by the raw column they encode."""
     place = {name: j for j, name in enumerate(getattr(network.prepare, "names", names))}
     groups = getattr(network.prepare, "groups", {})
     return {
-        name: Group(name, tuple(place[n] for n in g.names), tuple(g.levels), g.dropped)
+        name: Group(
+            name, tuple(place[n] for n in g.names), tuple(g.levels), g.dropped, tuple(g.names)
+        )
         for name, g in groups.items()
     }
 
@@ -97,11 +128,13 @@ def _given(name: str, members: Any, names: Sequence[str], own: Mapping[str, Grou
     if twice is not None:
         raise DataError(f"group '{name}' names the input '{twice}' twice: name each input once")
     places = tuple(sorted(found))
+    called = tuple(names[j] for j in places)
     whole_column = next((g for g in own.values() if g.members == places), None)
     if whole_column is not None:
-        return Group(name, places, whole_column.levels, whole_column.dropped)
+        return Group(name, places, whole_column.levels, whole_column.dropped, called)
     mixed = any(not set(places).isdisjoint(g.members) for g in own.values())
-    return Group(name, places, () if mixed else tuple(_level(names[j], name) for j in places))
+    levels = () if mixed else tuple(_level(column, name) for column in called)
+    return Group(name, places, levels, None, called)
 
 
 def _level(column: str, group: str) -> str:

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from gatewise.errors import DataError, EmptyData, WrongShape
 from gatewise.explain.compute import mean
 from gatewise.explain.explanation import Explanation
-from gatewise.explain.inputs import inputs_of
+from gatewise.explain.inputs import inputs_of, reference_of
 from gatewise.explain.names import feature_names, output_index, pick_outputs
+from gatewise.explain.references import mask_of
 from gatewise.ir.network import Network
 from gatewise.regions.lines import mean_slopes
-from gatewise.tables import Matrix, as_matrix, counted, is_table
+from gatewise.tables import Matrix, as_matrix, as_row, counted, is_table, open_table
 
 Floats = NDArray[np.float64]
 
@@ -80,7 +81,9 @@ def integrated_gradients(
 
     source: a Network, or an Explanation, whose rows, reference and outputs are then the defaults.
     x: a table as the model takes it, or numbers (rows, inputs) as the network does; baseline: one
-    row, or one for each row of x, the mean of x by default; output: as in `explain`.
+    row, one for each row of x, or a reference by name as `explain` takes it ("mean", "median",
+    "zero", "row 17", a mask of rows), among the Explanation's rows, or of a Network among those of
+    x; the mean of x by default; output: as in `explain`.
     Raises NotPiecewiseAffine, naming the node, where a gate jumps or a node is curved.
     """
     network, matrix, chosen, names = asked(source, x, output)
@@ -135,18 +138,39 @@ def asked(
 
 
 def rows_of(network: Network, X: Any) -> Matrix:
-    """A table through the model's own preparation; numbers as the network takes them."""
+    """A table through the model's own preparation; numbers as the network takes them.
+
+    A row by name (a dict, a Series) holds the network's inputs, as numbers do.
+    """
     if isinstance(X, Matrix):
         return X
     if is_table(X):
         return inputs_of(network, X)
+    if isinstance(X, Mapping) or hasattr(X, "iloc"):
+        names = network.feature_names or tuple(f"x{j}" for j in range(network.inputs))
+        X = as_row(X, names, "the row")
     return as_matrix(X if _rank(X) != 1 else [X], network.feature_names, network.inputs)
+
+
+def directions_of(network: Network, names: tuple[str, ...], given: Any) -> Floats:
+    """(1 or rows, inputs) ways to go, in the network's inputs: in order, or by name."""
+    given = given.detach().cpu() if isinstance(given, torch.Tensor) else given
+    frame = open_table(given)
+    if frame is not None and len(frame) != 1:
+        return as_matrix(frame.to_native(), names, network.inputs).values
+    named = frame is not None or isinstance(given, Mapping | str) or hasattr(given, "iloc")
+    image = tuple(getattr(given, "shape", ())) == network.input_shape
+    if named or image or not hasattr(given, "__len__") or _rank(given) < 2:
+        return as_row(given, names, "direction")[None]
+    return as_matrix(given, names, network.inputs).values
 
 
 def _rank(X: Any) -> int:
     """How many axes the numbers have; a list of numbers has one."""
     if hasattr(X, "ndim"):
         return int(X.ndim)
+    if not isinstance(X, list | tuple):
+        return 2  # as_matrix says what it is
     return 1 if len(X) and not hasattr(X[0], "__len__") else 2
 
 
@@ -158,6 +182,12 @@ def _baseline(
         return source.reference[None], source.reference_name
     if given is None:
         return mean(matrix.values)[None], "the mean of the data"
+    behind = matrix if isinstance(source, Network) else source.matrix
+    mask = mask_of(given, feature_names(network, matrix))
+    row = isinstance(given, str | Mapping) or (hasattr(given, "iloc") and not is_table(given))
+    if row or mask is not None:
+        base, said = reference_of(network, behind, given if mask is None else mask)
+        return base[None], said
     base = rows_of(network, given).values
     if len(base) not in (1, len(matrix.values)):
         raise WrongShape(

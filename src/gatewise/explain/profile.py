@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from gatewise.errors import DataError
 from gatewise.explain.explanation import Explanation
+from gatewise.explain.groups import groups_of
 from gatewise.explain.integrated import asked
 from gatewise.explain.names import feature_names
 from gatewise.ir.network import Network
@@ -97,12 +98,14 @@ def profile(
 ) -> Profile:
     """The Profile of one feature (index or name) over the rows of X, between low and high.
 
-    source: an Explanation (X may be None: its own rows, its own outputs) or a Network; low and
+    source: an Explanation (X may be None: its own rows, its own outputs) or a Network; X: a table
+    as the model takes it, or numbers (rows, inputs) as the network does; low and
     high: the smallest and largest value in X by default; output: one of the outputs, else all;
     max_knots: of the mean curve, the rest is left out and `dropped` says what that costs.
     """
     network, matrix, chosen, names = asked(source, X, output)
     columns = feature_names(network, matrix)
+    _require_no_group(source, feature, columns)
     j = _feature(feature, columns)
     x = torch.from_numpy(matrix.values)
     a, b = _range(matrix.values[:, j], low, high, columns[j])
@@ -164,6 +167,18 @@ def _feature(asked: int | str, names: tuple[str, ...]) -> int:
         f"no feature {asked!r}: the network has {len(names)} ({listed(names)}), and one is picked "
         f"by its name or its position, counted from 0"
     )
+
+
+def _require_no_group(source: Explanation | Network, asked: Any, names: tuple[str, ...]) -> None:
+    """A group has no one number to move: say which inputs do."""
+    own = groups_of(source, names) if isinstance(source, Network) else source.groups
+    group = next((g for g in own if g.name == asked and asked not in names), None)
+    if group is not None:
+        raise DataError(
+            f"{asked!r} is a group of {counted(len(group.members), 'input')} and has no one number "
+            f"to move: profile one of {listed([names[j] for j in group.members])}, or compare "
+            "levels by explaining rows that differ in it"
+        )
 
 
 def _range(values: Floats, low: float | None, high: float | None, name: str) -> tuple[float, float]:

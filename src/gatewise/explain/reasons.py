@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gatewise.errors import DataError
 from gatewise.explain.explanation import Explanation
-from gatewise.explain.groups import columns_of, groups_of
+from gatewise.explain.groups import columns_of, groups_of, settled
 from gatewise.explain.names import output_index
 from gatewise.explain.references import reference_row
 from gatewise.explain.stops import stops
@@ -143,11 +143,13 @@ def reason_codes(
     below which two factors matter as much. walls=False skips the question across the wall.
     Raises DataError where k, rows, reference, adverse or groups make no sense.
     """
+    require_explanation(exp, "reason_codes", ", and rows= for some of its rows")
     _require(k, adverse, tie)
     o = output_index(output, exp.output_names)
     picked = _rows(exp, rows)
     base, name = _reference(exp, reference)
     folds = exp.groups if groups is None else groups_of(exp.network, exp.feature_names, groups)
+    folds = settled(folds, exp.data)
     members = columns_of(folds, exp.feature_names)
     named = {g.members: g.name for g in folds}
     factors = tuple(named.get(m) or exp.feature_names[m[0]] for m in members)
@@ -172,6 +174,15 @@ def reason_codes(
         name,
         _values(exp, picked, members, said, ranked[0]),
     )
+
+
+def require_explanation(exp: Any, asker: str, some: str) -> None:
+    """Refuses what is not a whole Explanation; some: how else to ask for a part of its rows."""
+    if not isinstance(exp, Explanation):
+        raise DataError(
+            f"{asker} takes the Explanation that explain returns, got a {type(exp).__name__}: "
+            f"give the whole of it{some}"
+        )
 
 
 def _require(k: Any, adverse: str, tie: float) -> None:

@@ -22,16 +22,45 @@ def reference_row(
     """A row (features,) and what to call it.
 
     given: None or "mean", "median", "zero", "row 17" (a position among these rows); a mask of
-    rows (a cohort), whose mean is taken; else a row of numbers, in order or by name (a dict, a
-    Series, a table of one row). ignored: a name that may be among them and is left out.
+    rows (a cohort: truth values in an array, a Series or a list), whose mean is taken; else a row
+    of numbers, in order or by name (a dict, a Series, a table of one row). ignored: a name that
+    may be among them and is left out.
     """
     if given is None or (isinstance(given, str) and given == "mean"):
         return mean(values), MEAN
     if isinstance(given, str):
         return _named(values, given)
-    if isinstance(given, np.ndarray) and given.dtype == bool:
-        return _cohort(values, given)
+    mask = mask_of(given, names)
+    if mask is not None:
+        return _cohort(values, mask)
     return as_row(given, names, "reference", ignored), "the given reference"
+
+
+def mask_of(given: Any, names: Sequence[str] = ()) -> NDArray[np.bool_] | None:
+    """Truth values as a mask of rows; None where they are something else.
+
+    A Series labelled by the features is a row by name, whatever it holds.
+    """
+    if isinstance(given, list | tuple):
+        held = len(given) > 0 and all(isinstance(v, bool | np.bool_) for v in given)
+        return np.array(given, bool) if held else None
+    kind = str(getattr(given, "dtype", "")).removeprefix("torch.").lower()
+    if kind not in ("bool", "boolean"):
+        return None
+    if names and _labels(given) == set(names):
+        return None
+    values = given.to_list() if hasattr(given, "to_list") else given.tolist()
+    mask = np.array(values, object)
+    if mask.ndim == 1 and not all(v is True or v is False for v in mask):
+        raise DataError(
+            "the mask of reference rows holds missing values: fill them, with False say"
+        )
+    return mask.astype(bool)
+
+
+def _labels(given: Any) -> set[str]:
+    """Those of a pandas Series (lists and tensors have a method called index)."""
+    return set(map(str, given.index)) if hasattr(given, "iloc") else set()
 
 
 def _named(values: Floats, given: str) -> tuple[Floats, str]:

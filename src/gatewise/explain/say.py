@@ -102,7 +102,7 @@ def _foot(part: SlicedExplanation) -> str:
     error = f"error {part.max_error:.2g}"
     if part.block.margin is None:
         return error
-    return f"margin {part.block.margin[0]:.3g} standard deviations, {error}"
+    return f"margin {part.block.margin[0]:.3g} {part.block.margin_unit}, {error}"
 
 
 def _said(value: Any) -> str:

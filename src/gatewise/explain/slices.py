@@ -40,6 +40,7 @@ class Block:
     error: Floats
     margin: Floats | None
     reference_name: str
+    margin_unit: str = "standard deviations"
 
 
 class Sliceable(Protocol):
@@ -67,7 +68,8 @@ class SlicedExplanation:
 
     For a row and an output, base_values + values.sum() = output, if all features are there.
     Axes are (rows, features, outputs), less those in which one thing was picked; a name stands
-    alone where its axis is gone. margin: in standard deviations. SHAP's plots take it as it is.
+    alone where its axis is gone. margin: in standard deviations (of a row alone: in input units).
+    SHAP's plots take it as it is.
     """
 
     block: Block
@@ -175,6 +177,7 @@ class SlicedExplanation:
             cut(b.error, n, o),
             None if b.margin is None else b.margin[n],
             b.reference_name,
+            b.margin_unit,
         )
         kept = [was and p.ndim > 0 for was, p in zip(self.axes, picks, strict=True)]
         return SlicedExplanation(part, (kept[0], kept[1], kept[2]))

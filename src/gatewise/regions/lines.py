@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -88,20 +88,52 @@ class Trace:
         # nan at an end: neither above nor below
         return ((slope - left).abs() > 1e-9 * most[self.row, None]).any(1)
 
-    def at(self, t: float) -> Tensor:
-        """(lines, outputs) the values at one t, which must lie between the ends of every line."""
-        held = torch.zeros_like(self.ptr[1:]).index_add_(0, self.row, (self.t <= t).long())
-        left = self.ptr[:-1] + (held - 1).clamp(min=0)
-        right = torch.minimum(left + 1, self.ptr[1:] - 1)
+    def at(self, t: Any) -> Tensor:
+        """(lines, outputs) the values at t: one number, or one a line; of a single line, any many.
+
+        Raises DataError where t is not between the ends of its line, unless that end is infinite.
+        """
+        line, t = self._places(t)
+        if len(self) == 1:
+            held = torch.searchsorted(self.t, t, right=True)
+        else:
+            below = (self.t <= t[self.row]).long()
+            held = torch.zeros_like(self.ptr[1:]).index_add_(0, self.row, below)
+        first, last = self.ptr[:-1][line], self.ptr[1:][line] - 1
+        left = first + (held - 1).clamp(min=0)
+        right = torch.minimum(left + 1, last)
         run = self.t[right] - self.t[left]
         part = torch.where(run > 0, (t - self.t[left]) / run, 0.0)[:, None]
         value = (1 - part) * self.values[left] + part * self.values[right]
-        for slope, end, beyond in ((self.before, 0, held == 0), (self.after, 1, right == left)):
-            if slope is not None:
-                knot = self.ptr[:-1] if end == 0 else self.ptr[1:] - 1
-                ray = self.values[knot] + (t - self.t[knot])[:, None] * slope
-                value = torch.where(beyond[:, None], ray, value)
+        for slopes, knot, way in ((self.before, first, -1), (self.after, last, 1)):
+            away = t - self.t[knot]
+            beyond = away * way > 0
+            slope = self.values.new_full(value.shape, torch.nan) if slopes is None else slopes[line]
+            outside = beyond & slope.isnan().any(1)
+            if bool(outside.any()):
+                raise _beyond(t, self.t[knot], int(outside.nonzero()[0]))
+            value = torch.where(beyond[:, None], self.values[knot] + away[:, None] * slope, value)
         return value
+
+    def _places(self, given: Any) -> tuple[Tensor, Tensor]:
+        """The lines (places,) that are asked about, and t on each."""
+        t = _numbers("t", given, self.t).reshape(-1)
+        if not bool(t.isfinite().all()):
+            raise DataError("t holds NaN or infinity: a place on a line is a finite number")
+        single = len(self) == 1
+        if not single and t.numel() not in (1, len(self)):
+            raise WrongShape(
+                f"t has {t.numel()} numbers for {len(self)} lines: give one number, or one a line"
+            )
+        line = torch.arange(len(self), device=t.device)
+        return (torch.zeros_like(t, dtype=torch.long), t) if single else (line, t.expand(len(self)))
+
+
+def _beyond(t: Tensor, end: Tensor, k: int) -> DataError:
+    return DataError(
+        f"t = {float(t[k]):g} is beyond {float(end[k]):g}, where the line ends: trace it further "
+        "with start= and stop=, which may be infinite"
+    )
 
 
 def trace(
@@ -257,10 +289,20 @@ def _lines(network: Network, x: Tensor, direction: Tensor) -> tuple[Tensor, Tens
 
 def _span(start: float | Tensor, stop: float | Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """start and stop of every line."""
-    ends = [torch.as_tensor(v, dtype=x.dtype, device=x.device) for v in (start, stop)]
+    ends = [_numbers(name, v, x) for name, v in (("start", start), ("stop", stop))]
     if any(v.numel() not in (1, len(x)) for v in ends):
         raise WrongShape(f"start and stop must be one number, or one for each of {len(x)} lines")
     a, b = (v.reshape(-1).expand(len(x)) for v in ends)
     if not bool((a <= b).all()):  # nan is not
         raise DataError("start must not be beyond stop, and neither may be NaN, on any line")
     return a, b
+
+
+def _numbers(name: str, given: Any, like: Tensor) -> Tensor:
+    """A number, or several, as a tensor of the kind of another."""
+    try:
+        return torch.as_tensor(given, dtype=like.dtype, device=like.device).detach()
+    except (TypeError, ValueError, RuntimeError):
+        raise DataError(
+            f"{name} must be a number, or one for each line, got a {type(given).__name__}"
+        ) from None

@@ -48,7 +48,8 @@ class Walls:
 
     def reach(self, best: Tensor) -> Tensor:
         """(P,) walls whose room / bound is not below this are not nearer than best (3, P)."""
-        return (self.size[:, None] * best).amax(0).float() * COARSE
+        far = torch.where(self.size[:, None] > 0, self.size[:, None] * best, 0)  # 0 inf is none
+        return far.amax(0).float() * COARSE
 
 
 def batch_rows(network: Network) -> int:
@@ -84,13 +85,12 @@ def nearest(p: Plan, f: Frozen, home: Tensor, who: Tensor | None) -> Tensor:
 
 def _exact(room: Tensor, norms: Tensor, best: Tensor, seen: Seen | None) -> None:
     """Lower `best` by walls whose norms (3, n) are known and the same in every region."""
-    there = (norms > 0).all(0).nonzero().flatten()
-    if not len(there):
-        return
-    if len(there) < norms.shape[1]:
-        room = room[:, there]
     for k in range(KINDS):
-        distance = room * (1 / norms[k, there])
+        there = (norms[k] > 0).nonzero().flatten()
+        if not len(there):
+            continue
+        some = room if len(there) == norms.shape[1] else room[:, there]
+        distance = some * (1 / norms[k, there])
         nearer = distance.amin(1)
         if seen is not None:
             low = (nearer < best[k]).nonzero().flatten()

@@ -21,6 +21,7 @@ from gatewise.show import (
     cohort_view,
     embed,
     facts,
+    given,
     payload,
     pictures,
     profiles,
@@ -63,6 +64,7 @@ def report(
 ) -> Path:
     """Write the page of `html` to a file, whole or not at all (OutputError says why not)."""
     out = Path(path)
+    given.require_known(objects)
     page = html(explanation, top=top, title=title, source=source, **objects)
     with whole_file(out) as draft:
         draft.write_text(page, "utf-8")
@@ -85,12 +87,14 @@ def html(
     top: how many of the largest clusters get a card; source: where it came from, as text or as
     the mapping that meta.json holds; cohorts, evaluation, reasons: what gatewise's functions of
     these names return for this explanation; recourse: {row of the data: what `recourse` returns}.
-    A part that is not given is left out (reasons: at most 4 towards the low side).
+    A part that is not given is left out (reasons: at most 4 towards the low side); one of another
+    network, or of other rows, is refused.
     """
     if top < 1:
         raise DataError(f"top must be at least 1, got {top}: it is how many clusters are shown")
     texts = scripts.scripts()
     objects = Objects(cohorts, evaluation, reasons, recourse)
+    given.require_own(_whole(explanation), objects._asdict())
     context = _context(explanation, top, objects) | {
         "title": words.plain(title) if title else "The rules of this network, exactly",
         "provenance": list(_provenance(source, explanation)),
@@ -103,6 +107,11 @@ def html(
     }
     page: str = _template().render(context)
     return page
+
+
+def _whole(explanation: Explanation) -> Explanation:
+    given.require_explanation(explanation, "report")
+    return explanation
 
 
 def _template() -> Any:

@@ -14,21 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewise.errors import DataError
+from gatewise.explain.cohorts.asked import generator, output_of, positive, require
 from gatewise.explain.cohorts.sample import Floats, Ids
 from gatewise.explain.cohorts.scores import Fidelity, LocalMaps, Truth, truth
 from gatewise.explain.cohorts.search import Fit, Search, search
-from gatewise.explain.cohorts.words import Conjunction, assigned, described, formula, joined
+from gatewise.explain.cohorts.words import Conjunction, assigned, described, formula, joined, placed
+from gatewise.explain.groups import settled
 from gatewise.explain.inputs import inputs_of
-from gatewise.explain.names import output_names, whole
-from gatewise.tables import counted, is_table, listed
+from gatewise.tables import counted, is_table
 
 if TYPE_CHECKING:
     from gatewise.explain.explanation import Explanation
 
 Measure = Literal["mean", "p99", "max", "decisions"]
-MEASURES = ("mean", "p99", "max", "decisions")
 SIZES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
-FEWEST_ROWS, DEFAULT_RULES, MOST_RULES, MOST_INPUTS = 20, 8, 32, 200
+DEFAULT_RULES, MOST_RULES = 8, 32
 SHOWN = 12
 
 
@@ -69,12 +69,12 @@ class Cohorts:
 
         An array holds the network's inputs, as `explanation.data` does; a table is prepared first.
         """
-        return assigned(self.conditions, self._inputs(X))[0]
+        return self._placed(self._inputs(X))
 
     def predict(self, X: Any) -> Floats:
         """(rows,) what the rule of each row's cohort says."""
         x = self._inputs(X)
-        return said(self.coefficients, self.intercepts, assigned(self.conditions, x)[0], x)
+        return said(self.coefficients, self.intercepts, self._placed(x), x)
 
     @property
     def conditions_per_row(self) -> Ids:
@@ -120,6 +120,15 @@ class Cohorts:
         columns = zip(self.explanation.feature_names, self.coefficients.T, strict=True)
         return found | {f"coefficient of {name}": c.tolist() for name, c in columns}
 
+    def _placed(self, x: Floats) -> Ids:
+        ids, _, met = placed(self.conditions, x)
+        if (met != 1).any():
+            raise DataError(
+                f"row {int(np.flatnonzero(met != 1)[0])} is in no one cohort: the 0/1 columns of a "
+                "category hold one 1 at most, so give rows as the network's training data are"
+            )
+        return ids
+
     def _inputs(self, X: Any) -> Floats:
         network = self.explanation.network
         if is_table(X):
@@ -133,29 +142,35 @@ class Cohorts:
         head = (
             f"Cohorts: {counted(len(self), 'rule')} for {self.output_name}, "
             f"{counted(len(e), 'row')}, {float(self.conditions_per_row.mean()):.1f} conditions a "
-            f"row\n  on {counted(self.overall.rows, 'held-out row')}: {_words(self.overall)}{part}"
+            f"row\n  on {counted(self.overall.rows, 'held-out row')}: {self._words(self.overall)}"
+            f"{part}"
         )
         shown = [self._said(k) for k in range(min(len(self), SHOWN))]
         left = len(self) - len(shown)
         return "\n".join([head, *shown] + ([f"  and {left} more: see table()"] if left else []))
+
+    def _words(self, f: Fidelity) -> str:
+        """Of several outputs, a decision is this one against the rest."""
+        many = self.explanation.network.outputs > 1
+        return _words(f, f" on {self.output_name} against the rest" if many else "")
 
     def _said(self, k: int) -> str:
         share = self.sizes[k] / max(len(self.ids), 1)
         margin = "" if np.isnan(self.margin[k]) else f"; median margin {self.margin[k]:.2g} sd"
         return (
             f"  {k}. {self.condition(k)}: {counted(int(self.sizes[k]), 'row')} ({share:.1%})\n"
-            f"     {self.rule(k)}\n     {_words(self.fidelity[k])}{margin}"
+            f"     {self.rule(k)}\n     {self._words(self.fidelity[k])}{margin}"
         )
 
 
-def _words(f: Fidelity) -> str:
+def _words(f: Fidelity, side: str) -> str:
     if not f.rows:
         return "no held-out row"
     text = f"mean |rule - network| {f.mean:.3g}, 99 % {f.p99:.3g}, largest {f.largest:.3g}"
     if not np.isnan(f.decisions):
-        text += f"; equal decisions {f.decisions:.1%}"
+        text += f"; equal decisions{side} {f.decisions:.1%}"
         if not np.isnan(f.accuracy):
-            text += f"; right {f.accuracy:.1%} (network {f.network_accuracy:.1%})"
+            text += f"; right{side} {f.accuracy:.1%} (network {f.network_accuracy:.1%})"
     elif not np.isnan(f.accuracy):
         text += f"; from the target {f.accuracy:.3g} (network {f.network_accuracy:.3g})"
     return text
@@ -183,12 +198,17 @@ def cohorts(
     on average (1: a plain tree). The same seed gives the same cohorts.
     Raises DataError where max_error is out of reach, with the best that was reached.
     """
-    _check(explanation, max_error, measure, holdout)
-    index = _output(explanation, output)
-    most = _positive(max_rules, "max_rules", DEFAULT_RULES if max_error is None else MOST_RULES)
-    shares = [s for s in (1, 2, 4, 8) if s <= _positive(conjunctions, "conjunctions", 4)]
-    rng = np.random.default_rng(seed)
+    require(explanation, max_error, measure, holdout)
+    index = output_of(explanation, output)
+    most = positive(max_rules, "max_rules", DEFAULT_RULES if max_error is None else MOST_RULES)
+    shares = [s for s in (1, 2, 4, 8) if s <= positive(conjunctions, "conjunctions", 4)]
+    rng = generator(seed)
     job = _job(explanation, index, holdout, rng)
+    if measure == "decisions" and job.truth.level is None:
+        raise DataError(
+            "measure='decisions' needs an output that decides, and this one is a quantity: use "
+            "'mean', 'p99' or 'max', or give target= with classes"
+        )
     grown = search(job.ask, job.x[~job.held], job.parts, most, rng)
     steps = [k for k in SIZES if k < most] + [most]
     found: list[_Rules] = []
@@ -239,8 +259,7 @@ def _job(e: Explanation, output: int, holdout: float, rng: np.random.Generator) 
     parts = tuple(g.members for g in e.groups)
     inside = {j for part in parts for j in part}
     parts += tuple((j,) for j in range(len(e.feature_names)) if j not in inside)
-    names = output_names(e.network)
-    known = truth(every, place, names, bool(e.network.head), e.target)
+    known = truth(e.network, every, place, e.target)
     maps = _maps(e, output)
     return _Job(e, output, e.data, held, parts, _asker(e, place), known, maps)
 
@@ -257,7 +276,7 @@ def _rules(job: _Job, grown: Search, count: int, shares: Sequence[int]) -> _Rule
     """At most `count` rules, described and measured."""
     fit: Fit = grown.fit(count, shares)
     e = job.explanation
-    leaves = described(fit.rules, fit.cuts, e.feature_names, e.groups)
+    leaves = described(fit.rules, fit.cuts, e.feature_names, settled(e.groups, e.data))
     used = sorted({k for _, k in leaves})
     conditions = [tuple(c for c, k in leaves if k == rule) for rule in used]
     slopes, intercepts = fit.scaling.undo(fit.rules.beta[used])
@@ -279,11 +298,6 @@ def _pick(found: list[_Rules], max_error: float | None, measure: str) -> _Rules:
     if max_error is None:
         return found[-1]
     errors = [rules.overall.error(measure) for rules in found]
-    if np.isnan(errors[-1]):
-        raise DataError(
-            "measure='decisions' needs an output that decides, and this one is a quantity: use "
-            "'mean', 'p99' or 'max'"
-        )
     good = [rules for rules, error in zip(found, errors, strict=True) if error <= max_error]
     if not good:
         k = int(np.argmin(errors))
@@ -344,48 +358,3 @@ def _margins(e: Explanation, ids: Ids, count: int) -> Floats:
     return np.array(
         [np.median(margin[ids == k]) if (ids == k).any() else np.nan for k in range(count)]
     )
-
-
-# -- what is refused --
-
-
-def _check(e: Explanation, max_error: float | None, measure: str, holdout: float) -> None:
-    if len(e) < FEWEST_ROWS:
-        raise DataError(
-            f"cohorts need at least {FEWEST_ROWS} rows, some to fit and some to hold out; got "
-            f"{len(e)}: explain more rows"
-        )
-    if len(e.feature_names) > MOST_INPUTS:
-        raise DataError(
-            f"cohorts are for tables of at most {MOST_INPUTS} inputs, and this network takes "
-            f"{len(e.feature_names)}: rules of so many terms are not read"
-        )
-    if measure not in MEASURES:
-        raise DataError(f"measure must be one of {listed(MEASURES)}; got {measure!r}")
-    if not 0 < holdout < 0.9:
-        raise DataError(
-            f"holdout is the share of rows kept for measuring, between 0 and 0.9; got {holdout!r}"
-        )
-    if max_error is not None and not 0 <= max_error < np.inf:
-        raise DataError(f"max_error must be a finite number, at least 0; got {max_error!r}")
-
-
-def _output(e: Explanation, asked: int | str) -> int:
-    """The position among the explained outputs."""
-    names = e.output_names
-    if isinstance(asked, str) and asked in names:
-        return list(names).index(asked)
-    position = whole(asked)
-    if position is None or not -len(names) <= position < len(names):
-        raise DataError(
-            f"no output {asked!r} is explained: there are {len(names)} ({listed(names)}), each "
-            "picked by its name or its position, counted from 0"
-        )
-    return position % len(names)
-
-
-def _positive(value: int | None, name: str, default: int) -> int:
-    number = default if value is None else whole(value)
-    if number is None or number < 1 or isinstance(value, str):
-        raise DataError(f"{name} must be a whole number, at least 1, got {value!r}")
-    return number

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewise.explain.cohorts.sample import Floats, Ids
+from gatewise.explain.truth import decides, read_target
+from gatewise.explain.truth import target as target_of
+from gatewise.ir.network import Network
 
 NAN = float("nan")
 
@@ -44,7 +47,8 @@ class Truth:
 
     output (rows,): the network's; level (rows,): a decision is output > level (the largest other
     output; 0 for one alone), None where the output is a quantity; target (rows,): numbers for a
-    quantity, else 1.0 where the decision should be yes; None where it does not fit the output.
+    quantity, else 1.0 where the decision should be yes, NaN where nothing is known; None where it
+    does not fit the output.
     """
 
     output: Floats
@@ -67,39 +71,36 @@ class Truth:
         return Fidelity(len(rule), *numbers, same, self._right(ours, rows), self._right(yes, rows))
 
     def _missed(self, y: Floats, rows: NDArray[Any]) -> float:
-        return NAN if self.target is None else float(np.abs(y - self.target[rows]).mean())
+        return self._mean(rows, lambda wanted, known: np.abs(y[known] - wanted))
 
     def _right(self, yes: NDArray[np.bool_], rows: NDArray[Any]) -> float:
-        return NAN if self.target is None else float((yes == (self.target[rows] > 0.5)).mean())
+        return self._mean(rows, lambda wanted, known: yes[known] == (wanted > 0.5))
+
+    def _mean(self, rows: NDArray[Any], score: Callable[[Floats, Any], NDArray[Any]]) -> float:
+        """The mean score over the rows whose target is known."""
+        if self.target is None:
+            return NAN
+        known = np.isfinite(self.target[rows])
+        return float(score(self.target[rows][known], known).mean()) if known.any() else NAN
 
 
-def truth(
-    outputs: Floats, index: int, names: Sequence[str], head: bool, target: NDArray[Any] | None
-) -> Truth:
-    """The Truth of one of a network's outputs (rows, outputs).
+def truth(network: Network, outputs: Floats, index: int, target: NDArray[Any] | None) -> Truth:
+    """The Truth of one of a network's outputs (rows, outputs), a target read as `reading` says.
 
-    A single output with no head (no sigmoid set aside) and a target of more than two numbers is a
-    quantity. A single output above 0 means the second label in order; of several outputs, the
-    largest means the label of its name, or else of its place.
+    Without a sigmoid or softmax set aside and without a target of classes, an output is a quantity.
+    Raises DataError where the target's labels are not the model's classes.
     """
     f = outputs[:, index]
-    given = None if target is None else np.asarray(target)
-    labels = (
-        [] if given is None else sorted({v for v in given.tolist() if v == v and v is not None})
-    )
-    if outputs.shape[1] == 1:
-        numeric = given is not None and given.dtype.kind in "iuf"
-        if numeric and not head and len(labels) > 2:
-            return Truth(f, None, np.asarray(given, np.float64))
-        good = None if len(labels) != 2 or given is None else (given == labels[1]).astype(float)
-        return Truth(f, np.zeros(len(f)), good)
-    level = np.delete(outputs, index, axis=1).max(1)
-    by_name = {str(label): label for label in labels}
-    mine = by_name.get(str(names[index]))
-    if mine is None and len(labels) == outputs.shape[1]:
-        mine = labels[index]
-    good = None if mine is None or given is None else (given == mine).astype(float)
-    return Truth(f, level, good)
+    t = target_of(network, target, len(f))
+    read = None if t is None else read_target(network, t)
+    if not decides(network, read):
+        return Truth(f, None, t.values if t is not None and t.measured else None)
+    one = outputs.shape[1] == 1
+    level = np.zeros(len(f)) if one else np.delete(outputs, index, axis=1).max(1)
+    if t is None or read is None:
+        return Truth(f, level, None)
+    yes = t.codes == read.codes[1 if one else index]
+    return Truth(f, level, np.where(t.known, yes, np.nan))
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gatewise.errors import InternalError
 from gatewise.explain.cohorts.merge import Rules
 from gatewise.explain.cohorts.sample import Floats, Ids
 from gatewise.explain.groups import Group
+from gatewise.tables import counted
 
 Box = dict[int, tuple[int, int]]  # feature: the first and the last code inside
 
@@ -134,7 +136,20 @@ def _category(sides: Sequence[tuple[int, bool]], group: Group, cuts: Sequence[Fl
 
 def assigned(conditions: Sequence[tuple[Conjunction, ...]], x: Floats) -> tuple[Ids, Ids]:
     """(rows,) the cohort whose conditions a row meets, and how many conditions that took."""
-    ids, needed = np.zeros((2, len(x)), np.int64)
+    ids, needed, met = placed(conditions, x)
+    if (met != 1).any():
+        row = int(np.flatnonzero(met != 1)[0])
+        raise InternalError(
+            f"row {row} meets {counted(int(met[row]), 'conjunction')} of the cohorts, not one: "
+            "please report this"
+        )
+    return ids, needed
+
+
+def placed(conditions: Sequence[tuple[Conjunction, ...]], x: Floats) -> tuple[Ids, Ids, Ids]:
+    """(rows,) the same as `assigned`, cohort -1 where none, and how many conjunctions are met."""
+    ids, needed, met = np.zeros((3, len(x)), np.int64)
+    ids[:] = -1
     seen: dict[object, NDArray[np.bool_]] = {}  # conjunctions share most of their conditions
     for k, conjunctions in enumerate(conditions):
         for conjunction in conjunctions:
@@ -143,7 +158,8 @@ def assigned(conditions: Sequence[tuple[Conjunction, ...]], x: Floats) -> tuple[
                 test = (c.feature, c.columns, c.op, c.threshold)
                 rows &= seen[test] if test in seen else seen.setdefault(test, c.holds(x))
             ids[rows], needed[rows] = k, len(conjunction)
-    return ids, needed
+            met += rows
+    return ids, needed, met
 
 
 def joined(conjunctions: Sequence[Conjunction]) -> str:

@@ -20,7 +20,9 @@ from gatewise.explain.evaluation import measures as m
 from gatewise.explain.evaluation.methods import Attribution, Method, Peer, exact_path, exact_rule
 from gatewise.explain.evaluation.target import accuracies
 from gatewise.explain.explanation import Explanation
-from gatewise.ir.network import Network
+from gatewise.explain.reasons import require_explanation
+from gatewise.explain.truth import names_classes
+from gatewise.ir.network import Network, fingerprint
 from gatewise.tables import counted, listed
 
 if TYPE_CHECKING:
@@ -51,7 +53,8 @@ class Measure:
 class Evaluation:
     """Measures (lines) of methods (columns), "exact rule" first.
 
-    rows: how many rows were used; notes: sample sizes and what was left out, in sentences.
+    rows: how many rows were used; notes: sample sizes and what was left out, in sentences;
+    fingerprint: of the network.
     `evaluation["additivity error"]` is {method: number or None}.
     """
 
@@ -61,6 +64,7 @@ class Evaluation:
     rows: int
     seed: int
     notes: tuple[str, ...]
+    fingerprint: str = ""
 
     def __getitem__(self, name: str) -> dict[str, float | None]:
         """{method: number} of one measure."""
@@ -192,16 +196,13 @@ def evaluate(
         len(which),
         seed,
         _notes(t, radius, len(exp)),
+        fingerprint(exp.network),
     )
 
 
 def _whole(exp: Any, cohorts: Cohorts | None, output: int) -> None:
     """Is it an Explanation, and are the cohorts and the output its own?"""
-    if not isinstance(exp, Explanation):
-        raise DataError(
-            f"evaluate takes the Explanation that explain returns, got a {type(exp).__name__}: "
-            "give the whole of it, and rows= for some of its rows"
-        )
+    require_explanation(exp, "evaluate", ", and rows= for some of its rows")
     _place(exp, output)
     if cohorts is not None and (cohorts.explanation is not exp or cohorts.output != output):
         raise DataError(
@@ -301,10 +302,9 @@ def _predictive(exp: Explanation, methods: int, seed: int) -> list[Measure]:
     """The network's accuracy and a linear model's; they are no method's, so the first column."""
     if exp.target is None:
         return []
-    outputs = exp.census.output.double().cpu().numpy()
-    found = accuracies(
-        outputs, exp.network.output_names, bool(exp.network.head), exp.target, exp.data, seed
-    )
+    outputs, net = exp.census.output.double().cpu().numpy(), exp.network
+    names, classes = net.output_names, names_classes(net)
+    found = accuracies(outputs, names, bool(net.head), exp.target, exp.data, seed, classes)
     word: Word = "predictive accuracy"
     blank = (None,) * (methods - 1)
     lines = []

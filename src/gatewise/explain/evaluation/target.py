@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gatewise.explain.truth import reading, target_of
+
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
 FOLDS = 5
@@ -27,61 +29,33 @@ class Accuracy:
 
 
 def accuracies(
-    outputs: Floats, names: tuple[str, ...], logit: bool, target: Any, data: Floats, seed: int
+    outputs: Floats,
+    names: tuple[str, ...],
+    logit: bool,
+    target: Any,
+    data: Floats,
+    seed: int,
+    classes: bool = False,
 ) -> list[Accuracy]:
     """R² of a quantity, accuracy (and AUC of two classes) of labels; [] where it does not fit.
 
-    outputs (rows, outputs) of the network; logit: something (a sigmoid) was set aside behind them.
-    A number with more than two values, for one output that is no logit, is a quantity. A single
-    output above 0 says the second label in order; of several, the largest says its name's or
-    place's label. The linear model is fitted on four fifths and asked about the fifth, in turn.
+    outputs (rows, outputs) of the network; logit: something (a sigmoid) was set aside behind them;
+    classes: the names are the model's classes. Labels are read as `truth.reading` says, and it
+    raises DataError for others than the model's. The linear model is fitted on four fifths and
+    asked about the fifth, in turn.
     """
     given = np.asarray(target).reshape(-1)
     if len(given) != len(data):
         return []
+    t = target_of(given, outputs.shape[1], logit)
     rows = np.random.default_rng(seed).permutation(len(data))[:MOST_ROWS]
-    if _is_quantity(given, outputs, logit):
-        known = rows[np.isfinite(given[rows].astype(np.float64))]
-        return _quantity(outputs[known, 0], given[known].astype(np.float64), data[known])
-    labels, codes = _labels(given)
-    known = rows[codes[rows] >= 0]
-    places = _places(labels, names, outputs.shape[1])
-    if places is None or len(known) < 2 * FOLDS:
+    known = rows[t.known[rows]]
+    if t.measured:
+        return _quantity(outputs[known, 0], t.values[known], data[known])
+    read = reading(t, names, outputs.shape[1], classes)
+    if read is None or len(known) < 2 * FOLDS:
         return []
-    return _classes(outputs[known], codes[known], places, len(labels), data[known])
-
-
-def _is_quantity(given: NDArray[Any], outputs: Floats, logit: bool) -> bool:
-    if given.dtype.kind not in "iuf" or outputs.shape[1] > 1 or logit:
-        return False
-    return len(np.unique(given[np.isfinite(given.astype(np.float64))])) > 2
-
-
-def _labels(given: NDArray[Any]) -> tuple[list[str], Ids]:
-    texts = [_text(v) for v in given.tolist()]
-    names = sorted({t for t in texts if t is not None})
-    place: dict[str | None, int] = {name: i for i, name in enumerate(names)}
-    return names, np.array([place.get(t, -1) for t in texts], np.int64)
-
-
-def _text(value: Any) -> str | None:
-    if value is None or value != value:
-        return None
-    whole = isinstance(value, bool | int | float) and float(value).is_integer()
-    return str(int(value)) if whole else str(value)
-
-
-def _places(labels: list[str], names: tuple[str, ...], outputs: int) -> Ids | None:
-    """For each answer of the network (1 output: no, yes) the code of the label it means."""
-    if outputs == 1:
-        if len(labels) != 2:
-            return None
-        yes = labels.index(names[0]) if names and names[0] in labels else 1
-        return np.array([1 - yes, yes])
-    for said in (tuple(map(str, names)), tuple(map(str, range(outputs)))):
-        if set(labels) <= set(said) and len(set(said)) == outputs:
-            return np.array([labels.index(s) if s in labels else -2 for s in said])
-    return None
+    return _classes(outputs[known], t.codes[known], read.codes, len(t.names), data[known])
 
 
 def _quantity(got: Floats, wanted: Floats, data: Floats) -> list[Accuracy]:

@@ -22,11 +22,26 @@ SLACK = 1e-9  # bounds are widened by so much, relatively: more than float64 rou
 
 @dataclass(frozen=True)
 class OneHot:
-    """Inputs of which exactly one is 1 and the others 0; `none`: or all are 0."""
+    """Inputs of which exactly one is 1 and the others 0; `none`: or all are 0.
+
+    levels: what a 1 in each says; dropped: what zeros in all say.
+    """
 
     name: str
     members: tuple[int, ...]
     none: bool = False
+    levels: tuple[str, ...] = ()
+    dropped: str = "none"
+
+    def said(self, x: Floats) -> str:
+        """The level at x by name."""
+        on = np.flatnonzero(x[list(self.members)])
+        return self.levels[on[0]] if len(on) else self.dropped
+
+    def holds(self, x: Floats) -> bool:
+        """Is x zeros and one 1 there (or zeros alone, where that is a level)?"""
+        cells = x[list(self.members)]
+        return bool(np.isin(cells, (0, 1)).all()) and cells.sum() in ((0, 1) if self.none else (1,))
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +76,11 @@ class Domain:
     def empty(self) -> bool:
         """No point of the box is in the ball."""
         return bool((self.low > self.high).any() or self.cost(self.centre) > self.radius)
+
+    def holds(self, x: Floats) -> bool:
+        """Is x in the box, with whole numbers and categories as they must be, exactly?"""
+        inside = (self.low <= x) & (x <= self.high) & (~self.integer | (x == np.round(x)))
+        return bool(inside.all()) and all(group.holds(x) for group in self.groups)
 
     def within(self, radius: float) -> Domain:
         """The domain cut by a (smaller) ball: its box shrinks, integers to whole numbers."""

@@ -139,7 +139,7 @@ class Walk:
                 far = middle
             else:
                 near = middle
-        return np.asarray(start + far * (x - start))
+        return np.clip(start + far * (x - start), self.domain.low, self.domain.high)
 
     def descend(self, x: Floats) -> Floats:
         """The cheapest point found from x by solving its region, then those it leans on."""

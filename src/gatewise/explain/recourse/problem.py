@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,14 @@ from gatewise.errors import DataError
 from gatewise.explain.groups import Group, groups_of
 from gatewise.explain.names import output_index, output_names, whole
 from gatewise.explain.recourse.bounds import Domain, OneHot
+from gatewise.explain.recourse.box import box_of, one_way, places_of
 from gatewise.explain.recourse.milp import Goal
 from gatewise.ir.network import Network
 from gatewise.tables import as_row, counted, listed
 
 Floats = NDArray[np.float64]
 NORMS = ("l1", "linf", "weighted")
-FLIP = "the decision flips"
+FLIP = "a flip of the decision"
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +52,15 @@ def goals_of(
     output: Any,
     at_least: float | None,
     at_most: float | None,
-    threshold: float,
+    threshold: float | None,
     margin: float,
+    model: Any = None,
 ) -> tuple[tuple[Goal, ...], str]:
     """Goals of which one must be met, and the target in words; before: f(home)."""
-    margin, threshold = _number(margin, "margin"), _number(threshold, "threshold")
+    if threshold is None and target is None and at_least is None and at_most is None:
+        _require_decision(network, model)
+    threshold = 0.0 if threshold is None else _number(threshold, "threshold")
+    margin = _number(margin, "margin")
     if margin < 0:
         raise DataError(f"margin must be at least 0, got {margin:g}")
     names = output_names(network)
@@ -65,8 +71,37 @@ def goals_of(
             )
         return _value_goal(names, output, at_least, at_most, margin)
     if len(names) == 1 or output is not None:
-        return _sign_goal(names, before, target, output, threshold, margin)
+        what = "logit of " if network.head and not _is_log(network) else ""
+        return _sign_goal(names, before, target, output, threshold, margin, what)
     return _class_goals(names, before, target, margin)
+
+
+def _require_decision(network: Network, model: Any) -> None:
+    """A regression has no decision to flip; a network that does not say what it is has a sign."""
+    if _regresses(network, model):
+        names = output_names(network)
+        raise DataError(
+            f"the model is a regression ({listed(names)}), which has no decision to flip: say what "
+            f"value it shall reach with at_least= or at_most="
+        )
+
+
+def _regresses(network: Network, model: Any) -> bool:
+    """Does the scikit-learn model, or what its reader left in the network, say regression?"""
+    if hasattr(model, "predict"):
+        decides = ("classes_", "predict_proba", "decision_function")
+        return not any(hasattr(model, name) for name in decides)
+    read = network.prepare is not None or any("the scikit-learn " in n for n in network.notes)
+    if not read or (network.head and not _is_log(network)):
+        return False
+    # The reader names a classifier's outputs after its classes, and a regressor's so:
+    n = network.outputs
+    return network.output_names == (("y",) if n == 1 else tuple(f"y{i}" for i in range(n)))
+
+
+def _is_log(network: Network) -> bool:
+    """Is the head an exp, so that outputs are logarithms of a prediction, and no logits?"""
+    return bool(network.head) and network.head[-1].layer == "Exp"
 
 
 def _value_goal(
@@ -100,16 +135,22 @@ def _one_output(names: Sequence[str], output: Any) -> int:
 
 
 def _sign_goal(
-    names: Sequence[str], before: Floats, target: Any, output: Any, threshold: float, margin: float
+    names: Sequence[str],
+    before: Floats,
+    target: Any,
+    output: Any,
+    threshold: float,
+    margin: float,
+    what: str,
 ) -> tuple[tuple[Goal, ...], str]:
     """One score against a threshold: to the other side of it, or to the side that is named."""
     place = _one_output(names, output)
     up = before[place] <= threshold if target is None else _wants_up(target, names[place])
     sign = 1.0 if up else -1.0
     row = sign * np.eye(len(names))[place]
-    words = f"{names[place]} {'>' if up else '<'} {threshold:g}"
+    words = f"{what}'{names[place]}' {'above' if up else 'below'} {threshold:g}"
     goal = Goal(row[None], np.array([-sign * threshold - margin]))
-    return (goal,), f"{FLIP}: {words}" if target is None else words
+    return (goal,), f"{words}, {FLIP}" if target is None else words
 
 
 def _wants_up(target: Any, name: str) -> bool:
@@ -132,10 +173,10 @@ def _class_goals(
     if target is not None:
         t = output_index(target, names)
         rows = np.array([eye[t] - eye[j] for j in range(len(names)) if j != t])
-        return (Goal(rows, np.full(len(rows), -margin)),), f"{names[t]} is the largest output"
+        return (Goal(rows, np.full(len(rows), -margin)),), f"'{names[t]}' the largest output"
     others = [j for j in np.argsort(-before).tolist() if j != now]
     goals = tuple(Goal((eye[j] - eye[now])[None], np.array([-margin])) for j in others)
-    return goals, f"{FLIP}: {names[now]} is no longer the largest output"
+    return goals, f"'{names[now]}' no longer the largest output, {FLIP}"
 
 
 def _number(value: Any, what: str) -> float:
@@ -146,6 +187,13 @@ def _number(value: Any, what: str) -> float:
     if not np.isfinite(number):
         raise DataError(f"{what} must be a finite number, got {value!r}")
     return number
+
+
+def seconds_of(time_limit: Any) -> float:
+    """A time limit as a number of seconds above 0 (NumPy's numbers too)."""
+    if not isinstance(time_limit, Real) or not float(time_limit) > 0:
+        raise DataError(f"time_limit must be a number of seconds above 0, got {time_limit!r}")
+    return float(time_limit)
 
 
 # -- the domain --
@@ -159,26 +207,28 @@ def domain_of(
     immutable: Any = (),
     bounds: Any = None,
     integers: Any = (),
-    groups: Mapping[str, Sequence[int | str]] | None = None,
+    categories: Mapping[str, Sequence[int | str]] | None = None,
     monotone: Mapping[Any, Any] | None = None,
     norm: str = "l1",
     scale: Any = None,
 ) -> tuple[Domain, tuple[str, ...]]:
     """The box, the whole numbers, the groups and the cost, checked; and what a user should know."""
-    found = groups_of(network, names, groups)
-    hot = _one_hot(found, home, names, groups)
-    low, high = _box(bounds, names)
+    found = _groups(network, names, categories)
+    low, high = box_of(bounds, names)
+    hot = _one_hot(found, home, names, categories or {})
+    _require_binary(hot, low, high, names, categories or {})
     integer = np.zeros(len(home), bool)
-    integer[_places(integers, names, found, "integers")] = True
+    integer[places_of(integers, names, found, "integers")] = True
+    fixed = places_of(immutable, names, found, "immutable")
+    weight, still = _weights(norm, scale, names, home)
+    integer[[*fixed, *still]] = False  # what stays as it is stays so, whole number or not
     for group in hot:
         members = list(group.members)
         integer[members] = True
         low[members] = np.maximum(low[members], 0)
         high[members] = np.minimum(high[members], 1)
-    _one_way(monotone, home, names, low, high)
+    one_way(monotone, home, names, low, high)
     _require_consistent(low, high, integer, names)
-    fixed = _places(immutable, names, found, "immutable")
-    weight, still = _weights(norm, scale, names, home)
     _fix(fixed, still, home, names, low, high)
     _require_levels(hot, low, high)
     if (low == high).all():
@@ -193,93 +243,47 @@ def domain_of(
 
 
 def _one_hot(
-    groups: Sequence[Group], home: Floats, names: Sequence[str], given: Any
+    groups: Sequence[Group], home: Floats, names: Sequence[str], given: Mapping[str, Any]
 ) -> tuple[OneHot, ...]:
     """The groups that are categories at home: zeros with at most one 1."""
     hot = []
     for group in groups:
         level = int(group.level(home[None])[0])
         if level < 0:
-            if given is not None and group.name in {str(k) for k in given}:
+            if group.name in {str(k) for k in given}:
                 raise DataError(
-                    f"group '{group.name}' is not the 0/1 columns of one category in this row "
-                    f"({listed([f'{names[j]} = {home[j]:g}' for j in group.members])}): a group "
-                    f"of recourse has one 1 at most, so name such columns or leave it out"
+                    f"category '{group.name}' is not 0/1 columns with one 1 at most in this row "
+                    f"({listed([f'{names[j]} = {home[j]:g}' for j in group.members])}): name the "
+                    f"one-hot columns of one category, or leave it out of categories="
                 )
             continue
         none = group.dropped is not None or level == len(group.levels)
-        hot.append(OneHot(group.name, group.members, none))
+        hot.append(OneHot(group.name, group.members, none, group.levels, group.dropped or "none"))
     return tuple(hot)
 
 
-def _places(asked: Any, names: Sequence[str], groups: Sequence[Group], what: str) -> list[int]:
-    """Positions of inputs given by name, position, or the name of their group."""
-    items = [asked] if isinstance(asked, str | int) else list(asked)
-    return [j for item in items for j in _place(item, names, groups, what)]
-
-
-def _place(item: Any, names: Sequence[str], groups: Sequence[Group], what: str) -> tuple[int, ...]:
-    if isinstance(item, str) and item in names:
-        return (list(names).index(item),)
-    group = next((g for g in groups if g.name == item), None)
-    if group is not None:
-        return group.members
-    place = None if isinstance(item, str) else whole(item)
-    if place is not None and -len(names) <= place < len(names):
-        return (place % len(names),)
-    raise DataError(f"{what} names {item!r}, which is no input: name some of {listed(names)}")
-
-
-def _box(bounds: Any, names: Sequence[str]) -> tuple[Floats, Floats]:
-    """Lowest and highest value of every input; unlimited where nothing was said."""
-    d = len(names)
-    low, high = np.full(d, -np.inf), np.full(d, np.inf)
-    if bounds is None:
-        return low, high
-    if not isinstance(bounds, Mapping):
-        try:
-            below, above = (np.asarray(side, np.float64).reshape(d) for side in bounds)
-        except (TypeError, ValueError):
-            raise DataError(
-                f"bounds must be a dict, {{'age': (18, 80)}} with None for an open end, or two "
-                f"rows of {d} numbers (lowest, highest)"
-            ) from None
-        return np.where(np.isnan(below), low, below), np.where(np.isnan(above), high, above)
-    for item, pair in bounds.items():
-        (j,) = _place(item, names, (), "bounds")
-        low[j], high[j] = _ends(pair, names[j])
-    return low, high
-
-
-def _ends(pair: Any, name: str) -> tuple[float, float]:
-    try:
-        low, high = pair
-        ends = (-np.inf if low is None else float(low), np.inf if high is None else float(high))
-    except (TypeError, ValueError):
-        ends = (np.nan, np.nan)
-    if np.isnan(ends).any():
+def _groups(network: Network, names: Sequence[str], categories: Any) -> tuple[Group, ...]:
+    if categories is not None and not isinstance(categories, Mapping):
         raise DataError(
-            f"bounds of '{name}' are {pair!r}: give (lowest, highest), None for an open end"
+            f"categories is a {type(categories).__name__}: give a dict, each category with its "
+            f"0/1 columns, {{'colour': ['red', 'blue']}}"
         )
-    return ends
+    return groups_of(network, names, categories)
 
 
-def _one_way(
-    monotone: Mapping[Any, Any] | None,
-    home: Floats,
-    names: Sequence[str],
-    low: Floats,
-    high: Floats,
+def _require_binary(
+    hot: Sequence[OneHot], low: Floats, high: Floats, names: Sequence[str], given: Mapping[str, Any]
 ) -> None:
-    """Inputs that may only increase or only decrease."""
-    for item, way in (monotone or {}).items():
-        (j,) = _place(item, names, (), "monotone")
-        if way not in ("increase", "decrease"):
-            raise DataError(f"monotone of '{names[j]}' is {way!r}: say 'increase' or 'decrease'")
-        if way == "increase":
-            low[j] = max(low[j], home[j])
-        else:
-            high[j] = min(high[j], home[j])
+    """Members of a category that the user named are 0/1 columns: no bound says otherwise."""
+    asked = {str(name) for name in given}
+    for group in (g for g in hot if g.name in asked):
+        for j in group.members:
+            if not {low[j], high[j]} <= {0.0, 1.0, -np.inf, np.inf}:
+                raise DataError(
+                    f"category '{group.name}' holds '{names[j]}', whose bounds are {low[j]:g} to "
+                    f"{high[j]:g}: categories= takes 0/1 columns, of which one is 1, so leave it "
+                    f"out"
+                )
 
 
 def _require_consistent(

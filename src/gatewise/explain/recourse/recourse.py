@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gatewise.errors import DataError
+from gatewise.errors import DataError, InternalError
 from gatewise.explain.inputs import inputs_of
-from gatewise.explain.recourse.bounds import Domain, intervals, reach
+from gatewise.explain.recourse.bounds import Domain, OneHot, intervals, reach
 from gatewise.explain.recourse.local import Walk, pattern_at, piece_at, piece_of_form, walk
 from gatewise.explain.recourse.milp import GAP, TOLERANCE, Answer, Goal, whole
 from gatewise.explain.recourse.milp_form import Rectified, rectified
-from gatewise.explain.recourse.problem import Problem, domain_of, goals_of
+from gatewise.explain.recourse.problem import Problem, domain_of, goals_of, seconds_of
 from gatewise.explain.recourse.replay import Replay, repaired, replay
 from gatewise.explain.recourse.search import search
 from gatewise.ir.network import Network, require_piecewise_affine
@@ -62,6 +62,7 @@ class Recourse:
     nodes: int = 0
     open: int = 0
     notes: tuple[str, ...] = ()
+    categories: tuple[OneHot, ...] = ()
 
     @property
     def change(self) -> Floats | None:
@@ -85,7 +86,7 @@ class Recourse:
 
     def __repr__(self) -> str:
         lines = [f"Recourse to {self.target}: {self._verdict()}"]
-        lines += [f"  {n}: {a:.6g} -> {b:.6g}" for n, (a, b) in self.changes.items()]
+        lines += [f"  {name}: {a} -> {b}" for name, a, b in self._told()]
         if self.point is not None and self.status != "already":
             assert self.after is not None
             model = "" if self.model_error is None else f", model - network {self.model_error:.1g}"
@@ -94,6 +95,17 @@ class Recourse:
                 f"(rule - network {self.replay_error or 0:.1g}{model})"
             )
         return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
+
+    def _told(self) -> list[tuple[str, str, str]]:
+        """Every change in words, a category's columns as one."""
+        if self.point is None:
+            return []
+        inside = {self.names[j] for g in self.categories for j in g.members}
+        told = [
+            (n, f"{a:.6g}", f"{b:.6g}") for n, (a, b) in self.changes.items() if n not in inside
+        ]
+        levels = [(g.name, g.said(self.home), g.said(self.point)) for g in self.categories]
+        return told + [one for one in levels if one[1] != one[2]]
 
     def _verdict(self) -> str:
         cost = f"{self.norm} cost {self.cost:.6g}"
@@ -145,12 +157,12 @@ def recourse(
     output: int | str | None = None,
     at_least: float | None = None,
     at_most: float | None = None,
-    threshold: float = 0.0,
+    threshold: float | None = None,
     margin: float = 1e-6,
     immutable: Any = (),
     bounds: Any = None,
     integers: Any = (),
-    groups: Mapping[str, Sequence[int | str]] | None = None,
+    categories: Mapping[str, Sequence[int | str]] | None = None,
     monotone: Mapping[Any, str] | None = None,
     norm: str = "l1",
     scale: Any = None,
@@ -161,12 +173,15 @@ def recourse(
     """The nearest point to x that meets the target; see `Recourse` for what comes back.
 
     x: one row: numbers in the order of the inputs, by name, or a raw table of one row.
-    target: None flips the decision (the score to the other side of `threshold`, or any other class
-    to the top); 1 or 0 names the side of a single score, an index or name the class that shall be
-    largest; at_least, at_most: a value that `output` shall reach. All by at least `margin`.
-    immutable: inputs (or groups) that stay; bounds: {name: (lowest, highest)}, None for an open
-    end, unlimited where nothing is said; integers: inputs that are whole numbers; groups:
-    {name: 0/1 columns of one category}, besides the Pipeline's; monotone: {name: "increase"}.
+    target: None flips the decision (the score to the other side of `threshold`, by default 0, or
+    any other class to the top; a regression has none); 1 or 0 names the side of a single score, an
+    index or name the class that shall be largest; at_least, at_most: a value that `output` shall
+    reach. All by at least `margin`.
+    immutable: inputs (or categories) that stay, exactly; bounds: {name: (lowest, highest)}, or
+    (lows, highs) by name or in order; None, NaN or infinity is an open end, and nothing is limited
+    where nothing is said; integers: inputs that become whole numbers (a fraction at home moves to
+    one, unless it is held); categories: {name: 0/1 columns}, besides those of the Pipeline;
+    monotone: {name: "increase"}.
     norm: "l1" sum of |changes|, "linf" the largest, each over `scale` where it is given;
     "weighted" is l1 over `scale`, which it needs.
     method: "region", "exact", or "milp" (HiGHS's own branch and bound, to compare with);
@@ -176,14 +191,15 @@ def recourse(
     started = time.monotonic()
     if method not in METHODS:
         raise DataError(f"method is {method!r}: say 'region' (fast), 'exact' (proven) or 'milp'")
-    if not isinstance(time_limit, int | float) or not time_limit > 0:
-        raise DataError(f"time_limit must be a number of seconds above 0, got {time_limit!r}")
+    seconds = seconds_of(time_limit)
     require_piecewise_affine(network, "recourse")
     network = network.to("float64", "cpu")
     home, raw, names = _row(network, x)
     many = _function(network)
     before = many(home[None])[0]
-    goals, told = goals_of(network, before, target, output, at_least, at_most, threshold, margin)
+    goals, told = goals_of(
+        network, before, target, output, at_least, at_most, threshold, margin, model
+    )
     domain, notes = domain_of(
         network,
         home,
@@ -191,14 +207,14 @@ def recourse(
         immutable=immutable,
         bounds=bounds,
         integers=integers,
-        groups=groups,
+        categories=categories,
         monotone=monotone,
         norm=norm,
         scale=scale,
     )
     problem = Problem(names, domain, goals, told, notes)
     form = None if method == "region" and not _has_form(network) else rectified(network)
-    setting = Setting(many, form, network, started + float(time_limit))
+    setting = Setting(many, form, network, started + seconds)
     found = _answer(setting, problem, before, norm, method)
     found = _replayed(found, setting, model, raw)
     return replace(found, seconds=time.monotonic() - started)
@@ -246,6 +262,7 @@ def _answer(setting: Setting, problem: Problem, before: Floats, norm: str, metho
         before,
         None,
         notes=problem.notes,
+        categories=problem.domain.groups,
     )
     if _at_home(problem, before):
         return replace(
@@ -260,9 +277,9 @@ def _answer(setting: Setting, problem: Problem, before: Floats, norm: str, metho
 
 
 def _at_home(problem: Problem, before: Floats) -> bool:
-    d = problem.domain
-    inside = bool(((d.low <= d.home) & (d.home <= d.high)).all())
-    return inside and any(goal.short(before) <= 0 for goal in problem.goals)
+    return problem.domain.holds(problem.home) and any(
+        goal.short(before) <= 0 for goal in problem.goals
+    )
 
 
 def _kept(best: Recourse, found: Answer, setting: Setting, domain: Domain, goal: Goal) -> Recourse:
@@ -272,6 +289,9 @@ def _kept(best: Recourse, found: Answer, setting: Setting, domain: Domain, goal:
     point = repaired(found.x, domain, goal, setting.f, setting.piece)
     if point is None:
         return best
+    point = point + 0.0  # -0 is 0
+    if not domain.holds(point):
+        raise InternalError("the answer of recourse leaves what it may change: please report it")
     short = max(0.0, goal.short(setting.f(found.x)))
     return replace(best, point=point, cost=domain.cost(point), after=setting.f(point), short=short)
 

@@ -132,7 +132,11 @@ def _raw_row(network: Network, point: Floats, raw: Any) -> tuple[Any, str]:
             on = [level for level, p in zip(group.levels, places, strict=True) if point[p] == 1]
             if on or group.dropped is not None:
                 frame[column] = [_typed(on[0] if on else group.dropped, frame[column])]
-    if not np.allclose(prepare(frame)[0], point, rtol=1e-12, atol=0):
+    try:
+        reached = np.allclose(prepare(frame)[0], point, rtol=1e-12, atol=0)
+    except DataError:  # a level that stands for several (infrequent ones) is no value of its column
+        reached = False
+    if not reached:
         return None, "the Pipeline was not tried: its raw columns cannot be set to this point"
     return frame, ""
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +43,8 @@ MET = 1e-9  # a goal missed by less than the solver's tolerance is met; `recours
 SHARPEN = 2  # rounds of cutting by the goal's line
 WHOLE = 1e-6  # how far from a whole number an input may be, before it is branched on
 FIRST_BALL = 1e-3  # of the best cost known (or of 1), where lines say nothing about the goal
-FARTHEST = 1e6  # costs above it are not searched: nothing is found there, and nothing proven
+VAST = 1e18  # balls above it are not tried by lines alone
+FARTHEST = 1e6  # without bounds, costs above so many times the size of home are not searched
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,7 +205,7 @@ def search(
     time.monotonic() to stop at; improve: from a point to a (near) one that meets the goal, or None.
     """
     tally = Tally(best, min(cutoff, np.inf if best is None else domain.cost(best)), until)
-    most = min(_dearest(domain), FARTHEST * (1 + domain.cost(domain.centre)))
+    most = _farthest(domain, tally.cost)
     proven = unreachable(form, domain, goal, min(tally.cost, most))
     radius = max(proven * GROWTH, FIRST_BALL * (tally.cost if tally.cost < np.inf else 1.0))
     while proven < tally.cost * (1 - GAP) and proven < most and not tally.late:
@@ -229,6 +229,17 @@ def _verdict(tally: Tally, proven: float) -> Answer:
     return Answer(status, tally.best, tally.cost, bound, tally.nodes, tally.open)
 
 
+def _farthest(domain: Domain, known: float) -> float:
+    """What is searched: the whole box where it is finite, else the ball of the answer known."""
+    dearest = _dearest(domain)
+    if np.isfinite(dearest):
+        return dearest
+    if np.isfinite(known):
+        return known
+    size = domain.cost(np.zeros_like(domain.home)) + domain.cost(domain.centre)
+    return FARTHEST * (1 + size)
+
+
 def _dearest(domain: Domain) -> float:
     """An upper bound of the cost of any point in the box."""
     far = np.maximum(np.abs(domain.low - domain.home), np.abs(domain.high - domain.home))
@@ -244,13 +255,11 @@ def unreachable(form: Rectified, domain: Domain, goal: Goal, most: float) -> flo
         ball = domain.within(radius)
         return ball.empty or not _may_meet(form, ball, goal, reach(form, ball))
 
-    if np.isfinite(most) and never(most):
+    if never(most):
         return most
     low, high = domain.cost(domain.centre) * (1 - 1e-12), 1.0
-    while never(high) and high < 1e12:
+    while high < min(most, VAST) and never(high):
         low, high = high, 2 * high
-        if high > most:
-            break
     for _ in range(10):
         middle = (low + high) / 2
         low, high = (middle, high) if never(middle) else (low, middle)
@@ -386,6 +395,3 @@ def _split_input(branch: Branch, x: Floats, fractional: NDArray[np.bool_]) -> li
     low[j], high[j] = np.ceil(x[j]), np.floor(x[j])
     up, down = replace(branch, low=low), replace(branch, high=high)
     return [down, up] if x[j] % 1 > 0.5 else [up, down]
-
-
-__all__: list[Any] = ["Relaxation", "search", "unreachable"]

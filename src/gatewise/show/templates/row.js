@@ -45,11 +45,11 @@ const columns = [
 const SHOWN = Math.min(columns.length, columns.length - many + 6);
 let order = [...Array(rows.count).keys()], found = order, from = 0;
 
-// "margin < 0.01 target = 1", or words to find in a row's cells.
+// "margin < 0.01 target = 1", or words to find in a row's cells; unknown: columns that are not there.
 function parseFilter(text) {
-  const tests = [], rest = text.toLowerCase().replace(/("[^"]+"|[^\s<>=]+)\s*(<=|>=|<|>|=)\s*("[^"]+"|\S+)/g, (_, name, sign, value) => {
+  const tests = [], unknown = [], rest = text.toLowerCase().replace(/("[^"]+"|[^\s<>=]+)\s*(<=|>=|<|>|=)\s*("[^"]+"|\S+)/g, (_, name, sign, value) => {
     const key = name.replace(/"/g, ""), wanted = value.replace(/"/g, ""), column = columns.find(c => c.key === key) || columns.find(c => c.name.toLowerCase().startsWith(key));
-    if (!column) return " \u0000 ";
+    if (!column) { unknown.push(key); return " "; }
     tests.push(i => {
       const got = column.value(i), b = Number(wanted);
       if (typeof got === "string" || Number.isNaN(b)) return sign === "=" && String(got).toLowerCase() === wanted;
@@ -58,7 +58,7 @@ function parseFilter(text) {
     return " ";
   });
   for (const word of rest.split(/\s+/).filter(Boolean)) tests.push(i => columns.slice(0, SHOWN).some(c => String(c.value(i)).toLowerCase() === word));
-  return i => tests.every(test => test(i));
+  return { unknown, keep: i => !unknown.length && tests.every(test => test(i)) };
 }
 
 function drawRows() {
@@ -74,10 +74,11 @@ function drawRows() {
 }
 
 function filterRows() {
-  const keep = parseFilter($("rows-filter").value);
+  const { unknown, keep } = parseFilter($("rows-filter").value);
   found = order.filter(keep);
   from = 0;
   drawRows();
+  if (unknown.length) $("rows-found").textContent = `No column is called “${shorten(unknown[0])}”; the columns are ${columns.slice(0, 8).map(c => shorten(c.name)).join(", ")}${columns.length > 8 ? ", …" : ""}.`;
 }
 
 function setUpTable() {
@@ -113,19 +114,26 @@ function pick(i, close) {
   place = i;
   if (close) { $("browse").open = false; $("row-index").focus(); }
   $("row-index").value = rows.index[i];
-  $("row-index").setCustomValidity("");
+  refuse("");
   drawRow();
   drawRows();
   if (net) { point = inputsOf(i); setSliders(); tryPoint(); }
 }
 
+// Why a number picks no row, beside the box and in it; "" where it picks one.
+function refuse(why) {
+  $("row-index").setCustomValidity(why);
+  $("row-message").textContent = why;
+  $("row-message").hidden = !why;
+}
+
 function pickIndex() {
-  const wanted = Number($("row-index").value), i = rows.index.indexOf(wanted);
+  const box = $("row-index"), wanted = box.valueAsNumber, i = rows.index.indexOf(wanted);
   if (i >= 0) return pick(i);
+  if (!Number.isInteger(wanted)) return refuse(`A row is a whole number, as in the data; row ${rows.index[place]} is shown.`);
   let near = 0;
   for (let k = 1; k < rows.count; k++) if (Math.abs(rows.index[k] - wanted) < Math.abs(rows.index[near] - wanted)) near = k;
-  $("row-index").setCustomValidity(`Row ${wanted} is not in this page; the nearest is row ${rows.index[near]}.`);
-  $("row-index").reportValidity();
+  refuse(`Row ${wanted} is not in this page; the nearest is row ${rows.index[near]}. Row ${rows.index[place]} is shown.`);
 }
 
 // ---- what is said about the row ----

@@ -1,0 +1,75 @@
+"""What cohorts() was asked for, or a sentence that says why not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gatewise.errors import DataError
+from gatewise.explain.names import whole
+from gatewise.explain.reasons import require_explanation
+from gatewise.tables import listed
+
+if TYPE_CHECKING:
+    from gatewise.explain.explanation import Explanation
+
+MEASURES = ("mean", "p99", "max", "decisions")
+FEWEST_ROWS, MOST_INPUTS = 20, 200
+
+
+def require(e: Any, max_error: Any, measure: Any, holdout: Any) -> None:
+    """Raises DataError for what cannot be asked, whatever the output."""
+    require_explanation(e, "cohorts", "")
+    if len(e) < FEWEST_ROWS:
+        raise DataError(
+            f"cohorts need at least {FEWEST_ROWS} rows, some to fit and some to hold out; got "
+            f"{len(e)}: explain more rows"
+        )
+    if len(e.feature_names) > MOST_INPUTS:
+        raise DataError(
+            f"cohorts are for tables of at most {MOST_INPUTS} inputs, and this network takes "
+            f"{len(e.feature_names)}: rules of so many terms are not read"
+        )
+    if measure not in MEASURES:
+        raise DataError(f"measure must be one of {listed(MEASURES)}; got {measure!r}")
+    if not _is_number(holdout) or not 0 < holdout < 0.9:
+        raise DataError(
+            f"holdout is the share of rows kept for measuring, between 0 and 0.9; got {holdout!r}"
+        )
+    if max_error is not None and not (_is_number(max_error) and 0 <= max_error < np.inf):
+        raise DataError(f"max_error must be a finite number, at least 0; got {max_error!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def generator(seed: Any) -> np.random.Generator:
+    """The random numbers of a seed."""
+    number = None if isinstance(seed, str) else whole(seed)
+    if number is None or number < 0:
+        raise DataError(f"seed must be a whole number, at least 0, got {seed!r}")
+    return np.random.default_rng(number)
+
+
+def output_of(e: Explanation, asked: int | str) -> int:
+    """The position among the explained outputs."""
+    names = e.output_names
+    if isinstance(asked, str) and asked in names:
+        return list(names).index(asked)
+    position = whole(asked)
+    if position is None or not -len(names) <= position < len(names):
+        raise DataError(
+            f"no output {asked!r} is explained: there are {len(names)} ({listed(names)}), each "
+            "picked by its name or its position, counted from 0"
+        )
+    return position % len(names)
+
+
+def positive(value: int | None, name: str, default: int) -> int:
+    """A whole number from 1 up."""
+    number = default if value is None else whole(value)
+    if number is None or number < 1 or isinstance(value, str):
+        raise DataError(f"{name} must be a whole number, at least 1, got {value!r}")
+    return number
