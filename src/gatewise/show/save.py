@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from gatewise.explain.explanation import Explanation
-from gatewise.ir.network import fingerprint
+from gatewise.explain.export import SCHEMA_VERSION, describe
 from gatewise.show import tables
 from gatewise.show.files import whole_folder
 from gatewise.show.report import report
 
-SCHEMA_VERSION = 1
 TABLES = ("cohorts", "evaluation")  # objects that are written as a table too, where given
 FILES = frozenset(
     {
@@ -46,7 +41,7 @@ def save(
     and evaluation.parquet as well.
     """
     folder = Path(out)
-    meta = describe(e, model, data)
+    meta = describe(e) | {"model": _file(model), "data": _file(data)}
     with whole_folder(folder, FILES) as draft:
         tables.arrow().parquet.write_table(tables.rules(e), draft / "rules.parquet")
         _write_rows(e, objects.get("cohorts"), draft / "rows.parquet")
@@ -57,51 +52,6 @@ def save(
         _write_objects(objects, draft)
         report(e, draft / "report.html", top=top, title=title, source=meta, **objects)
     return folder
-
-
-def describe(
-    e: Explanation, model: str | Path | None = None, data: str | Path | None = None
-) -> dict[str, Any]:
-    """What meta.json holds: enough to know what was explained, by what, and how exactly."""
-    network = e.network
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "model": _file(model),
-        "data": _file(data),
-        "network": {
-            "fingerprint": fingerprint(network),
-            "inputs": network.inputs,
-            "outputs": network.outputs,
-            "parameters": network.parameters,
-            "gate_units": e.census.pattern.units,
-            "head": [n.layer for n in network.head],
-            "notes": list(e.notes),
-        },
-        "features": list(e.feature_names),
-        "explained_outputs": list(e.output_names),
-        "target": e.target_name or None,
-        "reference": {"name": e.reference_name, "values": e.reference.tolist()},
-        "scale": e.scale.tolist(),
-        "rows": len(e),
-        "skipped_rows": list(e.matrix.skipped),
-        "clusters": e.clusters,
-        "undecided_rows": e.matrix.index[e.undecided].tolist(),
-        "max_error": e.max_error,
-        "max_bound": e.max_bound,
-        "dtype": str(network.dtype).removeprefix("torch."),
-        "versions": versions(),
-    }
-
-
-def versions() -> Mapping[str, str]:
-    """Versions of what computed the result."""
-    return {
-        "gatewise": metadata.version("gatewise"),
-        "torch": torch.__version__,
-        "numpy": metadata.version("numpy"),
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-    }
 
 
 def _file(path: str | Path | None) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from gatewise.errors import missing
 from gatewise.explain.explanation import CHUNK_ROWS, Explanation
+from gatewise.explain.export import row_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -67,27 +68,11 @@ def rows(e: Explanation, cohort: np.ndarray[Any, Any] | None = None) -> Iterator
 def _row_columns(
     e: Explanation, part: slice, cohort: np.ndarray[Any, Any] | None
 ) -> dict[str, Any]:
-    ids = e.ids[part]
-    base = (e.intercepts + e.coefficients @ e.reference)[ids]
-    columns: dict[str, Any] = {"row": e.matrix.index[part], "cluster": ids}
-    if cohort is not None:
-        columns["cohort"] = cohort[part]
-    if e.target is not None:
-        columns["target"] = e.target[part]
-    for o, name in enumerate(e.output_names):
-        columns[f"output:{name}"] = e.output[part, o]
-        columns[f"base_value:{name}"] = base[:, o]
-    shares = e.contributions(part)
-    for o, name in enumerate(e.output_names):
-        prefix = "contribution" if len(e.outputs) == 1 else f"contribution:{name}"
-        columns |= {f"{prefix}:{f}": shares[:, j, o] for j, f in enumerate(e.feature_names)}
-    if e.margin is not None:
-        pairs = (("margin", "scaled"), ("margin_l2", "l2"), ("margin_linf", "linf"))
-        columns |= {name: getattr(e.margin, key)[part].cpu().numpy() for name, key in pairs}
-    columns["error"] = e.error[part].max(1)
-    columns["bound"] = e.bound[part].max(1)
-    columns["undecided_units"] = e.census.undecided[part]
-    return columns
+    columns = row_columns(e, part)
+    if cohort is None:
+        return columns
+    place = {name: columns[name] for name in ("row", "cluster")}
+    return {**place, "cohort": cohort[part], **columns}
 
 
 def _wide(prefix: str, features: tuple[str, ...], values: np.ndarray[Any, Any]) -> dict[str, Any]:
