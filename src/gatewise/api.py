@@ -14,7 +14,7 @@ from gatewise.errors import DataError
 from gatewise.explain.attribute import attribute
 from gatewise.explain.cohorts.cohorts import cohorts
 from gatewise.explain.compute import deviation, require_finite
-from gatewise.explain.explanation import Explanation
+from gatewise.explain.explanation import Explanation, require_explanation
 from gatewise.explain.explanation import explain as _explain
 from gatewise.explain.groups import groups_of
 from gatewise.explain.inputs import (
@@ -26,7 +26,6 @@ from gatewise.explain.inputs import (
 from gatewise.explain.names import feature_names as names_of
 from gatewise.explain.names import pick_outputs
 from gatewise.explain.reasons import reason_codes
-from gatewise.explain.references import mask_of
 from gatewise.ir.network import Network, require_piecewise_affine
 from gatewise.ir.pattern import Pattern
 from gatewise.linear.affine_map import AffineMap
@@ -135,9 +134,7 @@ class Explainer:
         matrix = inputs_of(self.network, table, self.on_bad_rows)
         groups_of(self.network, names_of(self.network, matrix), self.groups)
         behind = self.background or matrix
-        mask = mask_of(self.reference, names_of(self.network, behind))
-        given = self.reference if mask is None else mask
-        base, base_name = reference_of(self.network, behind, given, name)
+        base, base_name = reference_of(self.network, behind, self.reference, name)
         return _explain(
             self.network,
             matrix,
@@ -176,9 +173,7 @@ class Explainer:
                 "attribute has no table to take the reference from: give the Explainer data=, or "
                 "attribute baselines="
             )
-        mask = mask_of(self.reference, names_of(self.network, self.background))
-        given = self.reference if mask is None else mask
-        row, _ = reference_of(self.network, self.background, given)
+        row, _ = reference_of(self.network, self.background, self.reference)
         return torch.from_numpy(row).reshape(1, *self.network.input_shape)
 
     def __repr__(self) -> str:
@@ -323,7 +318,6 @@ def save(explanation: Explanation, folder: str | Path, *, top: int = 10, **files
 
     files: model=, data=: what it came from; cohorts=, evaluation=, ...: as `report` takes them.
     """
-    from gatewise.show.given import require_explanation
     from gatewise.show.save import save as write
 
     require_explanation(explanation, "save")

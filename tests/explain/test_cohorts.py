@@ -305,7 +305,7 @@ def test_what_cannot_be_done_is_said(options, words):
 def test_only_a_whole_explanation_is_taken():
     for asked in (BARE.network, BARE[:30]):
         for ask, name in ((cohorts, "cohorts"), (gw.reason_codes, "reason_codes")):
-            with pytest.raises(gw.GatewiseError, match=f"^{name} takes the Explanation that expl"):
+            with pytest.raises(gw.GatewiseError, match=f"^{name} takes the Explanation that gat"):
                 ask(asked)
 
 

@@ -338,7 +338,7 @@ def ask(**how):
 @pytest.mark.parametrize(
     ("job", "sentence"),
     [
-        (lambda: evaluate(EXP[:5]), "the Explanation that explain returns, got a Sliced"),
+        (lambda: evaluate(EXP[:5]), "the Explanation that gatewise.explain returns, got a Sliced"),
         (ask(rows=0), "rows must be at least 1, got 0"),
         (ask(rows=[]), r"rows must be a number of rows, or positions from 0 to 79; got \[\]"),
         (ask(rows=[80]), r"positions from 0 to 79; got \[80\]"),

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gatewise.errors import DataError
 from gatewise.explain import export
 from gatewise.explain.compute import (
     CHUNK_ROWS,
@@ -367,3 +368,12 @@ def explain(
         MEAN if reference is None else reference_name,
         together,
     )
+
+
+def require_explanation(exp: Any, asker: str, some: str = "") -> None:
+    """Refuses what is not a whole Explanation; some: how else to ask for a part of its rows."""
+    if not isinstance(exp, Explanation):
+        raise DataError(
+            f"{asker} takes the Explanation that gatewise.explain returns, got a "
+            f"{type(exp).__name__}: give the whole of it{some}"
+        )

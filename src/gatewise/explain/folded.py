@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewise.explain.compute import Floats, Ids
-from gatewise.explain.groups import Group, columns_of, settled
+from gatewise.explain.groups import Group, columns_of
 from gatewise.explain.slices import Block, SlicedExplanation, take
 from gatewise.tables import counted
 
@@ -31,8 +31,8 @@ class Folded:
 
     @property
     def groups(self) -> tuple[Group, ...]:
-        """The groups, in order of their first member; with levels where the data are a category."""
-        return settled(self.explanation.groups, self.explanation.data)
+        """The groups, in order of their first member."""
+        return self.explanation.groups
 
     @property
     def members(self) -> tuple[tuple[int, ...], ...]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gatewise.errors import DataError
 from gatewise.explain.compute import Floats
 from gatewise.explain.names import feature_names
-from gatewise.explain.references import reference_row
+from gatewise.explain.references import mask_of, reference_row
 from gatewise.ir.network import Network
 from gatewise.tables import Matrix, Origin, as_matrix, counted, listed, open_table, origin_of
 
@@ -34,7 +34,8 @@ def reference_of(
 ) -> tuple[Floats, str]:
     """The reference row and its name: see `reference_row`; a raw row goes through the Pipeline."""
     names = feature_names(network, matrix)
-    raw = None if network.prepare is None else _raw_row(reference, names, matrix, target_name)
+    prepared = network.prepare is None or mask_of(reference, names) is not None
+    raw = None if prepared else _raw_row(reference, names, matrix, target_name)
     given = reference if raw is None else inputs_of(network, raw).values
     return reference_row(matrix.values, names, given, target_name)
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewise.errors import DataError
-from gatewise.explain.explanation import Explanation
+from gatewise.explain.explanation import Explanation, require_explanation
 from gatewise.explain.groups import columns_of, groups_of, settled
 from gatewise.explain.names import output_index
 from gatewise.explain.references import reference_row
@@ -148,8 +148,9 @@ def reason_codes(
     o = output_index(output, exp.output_names)
     picked = _rows(exp, rows)
     base, name = _reference(exp, reference)
-    folds = exp.groups if groups is None else groups_of(exp.network, exp.feature_names, groups)
-    folds = settled(folds, exp.data)
+    folds = exp.groups
+    if groups is not None:
+        folds = settled(groups_of(exp.network, exp.feature_names, groups), exp.data)
     members = columns_of(folds, exp.feature_names)
     named = {g.members: g.name for g in folds}
     factors = tuple(named.get(m) or exp.feature_names[m[0]] for m in members)
@@ -174,15 +175,6 @@ def reason_codes(
         name,
         _values(exp, picked, members, said, ranked[0]),
     )
-
-
-def require_explanation(exp: Any, asker: str, some: str) -> None:
-    """Refuses what is not a whole Explanation; some: how else to ask for a part of its rows."""
-    if not isinstance(exp, Explanation):
-        raise DataError(
-            f"{asker} takes the Explanation that explain returns, got a {type(exp).__name__}: "
-            f"give the whole of it{some}"
-        )
 
 
 def _require(k: Any, adverse: str, tie: float) -> None:

@@ -101,7 +101,7 @@ class Stops:
     @property
     def measure(self) -> str:
         """What distances are counted in."""
-        return "standard deviations" if self.explanation.scale.any() else "input units"
+        return self.explanation.margin_unit
 
     def __repr__(self) -> str:
         there = self.flips > 0

@@ -22,15 +22,6 @@ KNOWN = (*KINDS, "recourse")
 RTOL = 1e-6  # of what is computed again
 
 
-def require_explanation(e: Any, task: str) -> None:
-    """A whole Explanation, or a sentence that says what to give to `task`."""
-    if not isinstance(e, Explanation):
-        raise DataError(
-            f"{task} takes the Explanation that gatewise.explain returns, the whole of it, got "
-            f"{_kind(e)}: explain the model, and give what comes back, not a part of it"
-        )
-
-
 def require_known(objects: Mapping[str, Any]) -> None:
     """Names of what a report shows, and no others."""
     unknown = sorted(set(objects) - set(KNOWN))

@@ -81,7 +81,7 @@ def linear_fit(e: Explanation, t: Target | None) -> LinearFit:
     found = x[rows] @ _least_squares(x[rows], y)
     fit = truth.fit(e, t)
     mine = None if t is None or fit is None else _on_target(x, t, rows)
-    same = _same_decisions(e, y, found) if e.network.head or (t and not t.measured) else None
+    same = _same_decisions(e, y, found) if truth.decides(e, t) else None
     return LinearFit(
         len(rows),
         _explained(y, found),

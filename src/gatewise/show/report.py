@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gatewise.errors import DataError, missing
-from gatewise.explain.explanation import Explanation
+from gatewise.explain.explanation import Explanation, require_explanation
 from gatewise.show import (
     cohort_view,
     embed,
@@ -110,7 +110,7 @@ def html(
 
 
 def _whole(explanation: Explanation) -> Explanation:
-    given.require_explanation(explanation, "report")
+    require_explanation(explanation, "report")
     return explanation
 
 

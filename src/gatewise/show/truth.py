@@ -12,7 +12,7 @@ from gatewise.explain import truth
 from gatewise.explain.explanation import Explanation
 from gatewise.explain.truth import Target
 
-__all__ = ["Fit", "Target", "fit", "target"]
+__all__ = ["Fit", "Target", "decides", "fit", "target"]
 
 Floats = NDArray[np.float64]
 
@@ -49,11 +49,21 @@ def _r_squared(y: Floats, t: Target) -> Fit | None:
     return Fit("R²", value, "share of the target's variance explained", _unknown(t))
 
 
-def _accuracy(e: Explanation, y: Floats, t: Target) -> Fit | None:
+def decides(e: Explanation, t: Target | None) -> bool:
+    """Do the outputs decide, or are they quantities?"""
+    return truth.decides(e.network, None if t is None else _read(e, t))
+
+
+def _read(e: Explanation, t: Target) -> truth.Reading | None:
+    """What the outputs say of the labels; nothing of labels that are not the model's classes."""
     try:
-        read = truth.read_target(e.network, t)
-    except DataError:  # labels that are not the model's classes: nothing can be claimed of them
+        return truth.read_target(e.network, t)
+    except DataError:
         return None
+
+
+def _accuracy(e: Explanation, y: Floats, t: Target) -> Fit | None:
+    read = _read(e, t)
     if read is None:
         return None
     answer = (y[:, 0] > 0).astype(np.int64) if y.shape[1] == 1 else y.argmax(1)

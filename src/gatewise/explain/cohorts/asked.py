@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gatewise.errors import DataError
+from gatewise.explain.explanation import require_explanation
 from gatewise.explain.names import whole
-from gatewise.explain.reasons import require_explanation
 from gatewise.tables import listed
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ FEWEST_ROWS, MOST_INPUTS = 20, 200
 
 def require(e: Any, max_error: Any, measure: Any, holdout: Any) -> None:
     """Raises DataError for what cannot be asked, whatever the output."""
-    require_explanation(e, "cohorts", "")
+    require_explanation(e, "cohorts")
     if len(e) < FEWEST_ROWS:
         raise DataError(
             f"cohorts need at least {FEWEST_ROWS} rows, some to fit and some to hold out; got "

@@ -19,7 +19,6 @@ from gatewise.explain.cohorts.sample import Floats, Ids
 from gatewise.explain.cohorts.scores import Fidelity, LocalMaps, Truth, truth
 from gatewise.explain.cohorts.search import Fit, Search, search
 from gatewise.explain.cohorts.words import Conjunction, assigned, described, formula, joined, placed
-from gatewise.explain.groups import settled
 from gatewise.explain.inputs import inputs_of
 from gatewise.tables import counted, is_table
 
@@ -276,7 +275,7 @@ def _rules(job: _Job, grown: Search, count: int, shares: Sequence[int]) -> _Rule
     """At most `count` rules, described and measured."""
     fit: Fit = grown.fit(count, shares)
     e = job.explanation
-    leaves = described(fit.rules, fit.cuts, e.feature_names, settled(e.groups, e.data))
+    leaves = described(fit.rules, fit.cuts, e.feature_names, e.groups)
     used = sorted({k for _, k in leaves})
     conditions = [tuple(c for c, k in leaves if k == rule) for rule in used]
     slopes, intercepts = fit.scaling.undo(fit.rules.beta[used])

@@ -19,8 +19,7 @@ from gatewise.errors import DataError, NotPiecewiseAffine
 from gatewise.explain.evaluation import measures as m
 from gatewise.explain.evaluation.methods import Attribution, Method, Peer, exact_path, exact_rule
 from gatewise.explain.evaluation.target import accuracies
-from gatewise.explain.explanation import Explanation
-from gatewise.explain.reasons import require_explanation
+from gatewise.explain.explanation import Explanation, require_explanation
 from gatewise.explain.truth import names_classes
 from gatewise.ir.network import Network, fingerprint
 from gatewise.tables import counted, listed

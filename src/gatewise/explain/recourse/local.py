@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -69,7 +69,7 @@ def piece_at(network: Network, x: Floats) -> Piece:
     return Piece(walls.a.numpy(), walls.b.numpy(), weight[0].numpy(), offset[0].numpy())
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Walk:
     """What a walk works with: the goal in its domain, f of many rows, the pieces, when to stop."""
 
@@ -79,7 +79,6 @@ class Walk:
     piece: Pieces
     form: Rectified | None = None
     until: float = np.inf
-    solved: int = field(default=0)
 
     def inside(self, piece: Piece, cutoff: float = np.inf) -> Floats | None:
         """The cheapest point of one region that meets the goal, if it is below the cutoff."""
@@ -180,7 +179,6 @@ class Walk:
         return m @ piece.weight, m @ piece.offset + self.goal.offset - push
 
     def _nearest(self, a: Floats, b: Floats, cutoff: float) -> Answer:
-        self.solved += 1
         limit = max(0.1, self.until - time.monotonic())
         return nearest(self.domain.within(cutoff), (a, b), limit)
 

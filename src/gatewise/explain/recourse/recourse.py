@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gatewise.errors import DataError, InternalError
+from gatewise.errors import DataError, InternalError, NotPiecewiseAffine
 from gatewise.explain.inputs import inputs_of
 from gatewise.explain.recourse.bounds import Domain, OneHot, intervals, reach
 from gatewise.explain.recourse.local import Walk, pattern_at, piece_at, piece_of_form, walk
@@ -213,7 +213,7 @@ def recourse(
         scale=scale,
     )
     problem = Problem(names, domain, goals, told, notes)
-    form = None if method == "region" and not _has_form(network) else rectified(network)
+    form = _form(network, method)
     setting = Setting(many, form, network, started + seconds)
     found = _answer(setting, problem, before, norm, method)
     found = _replayed(found, setting, model, raw)
@@ -238,13 +238,14 @@ def _function(network: Network) -> Callable[[Floats], Floats]:
     return many
 
 
-def _has_form(network: Network) -> bool:
-    """Can it be written as rectified units? (Steps, products and very large ones cannot.)"""
+def _form(network: Network, method: str) -> Rectified | None:
+    """The network as rectified units, which all but the walk need; steps and products have none."""
     try:
-        rectified(network)
-    except (DataError, TypeError):
-        return False
-    return True
+        return rectified(network)
+    except (DataError, NotPiecewiseAffine):
+        if method != "region":
+            raise
+        return None
 
 
 def _answer(setting: Setting, problem: Problem, before: Floats, norm: str, method: str) -> Recourse:
@@ -316,8 +317,7 @@ def _region(setting: Setting, domain: Domain, goal: Goal, cutoff: float) -> Answ
     cost = np.inf if x is None else domain.cost(x)
     bound = 0.0
     if setting.form is not None:
-        at_most = replace(domain, radius=domain.radius)
-        found = search(setting.form, at_most, goal, best=x, cutoff=cutoff, until=0.0)
+        found = search(setting.form, domain, goal, best=x, cutoff=cutoff, until=0.0)
         bound = found.bound
         if found.status == "infeasible":
             return found
