@@ -7,15 +7,17 @@ terms differs from the exact one by at most gamma(n) * sum |a_i b_i|, in any ord
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gatewise.errors import DataError
+from gatewise.errors import DataError, missing
 
+F = TypeVar("F", bound=Callable[..., Any])
 FLOATS = {torch.float32, torch.float64}
 
 
@@ -60,3 +62,25 @@ def as_float_dtype(dtype: torch.dtype | str | None) -> torch.dtype:
     if chosen not in FLOATS:
         raise DataError(f"dtype must be float32 or float64, got {dtype!r}")
     return chosen
+
+
+def compiled(function: F) -> F:
+    """The function compiled by Numba, without the interpreter's lock; kept on disk between runs.
+
+    Modules that use it are imported when their work is asked for, never by `import gatewise`.
+    """
+    return cast(F, _njit(function, cache=True))
+
+
+def kernel(function: F) -> F:
+    """A compiled function that makes no arrays of its own and counts no references to those it is
+    given: the counting is atomic, and can cost more than a small step of an inner loop."""
+    return cast(F, _njit(function, cache=True, _nrt=False))
+
+
+def _njit(function: F, **options: Any) -> Any:
+    try:
+        from numba import njit
+    except ImportError:
+        raise missing("numba", "lp", "exact geometry") from None
+    return njit(nogil=True, error_model="numpy", **options)(function)

@@ -143,7 +143,7 @@ class Region:
         found = []
         for start in range(0, len(self), step):
             part = self[start : start + step]
-            found.append(margins(known, frozen(part.network, part.pattern), part.home))
+            found.append(margins(known, part.pattern, part.home))
             if progress is not None:
                 progress(min(start + step, len(self)))
         return Margin(*(torch.cat(column) for column in zip(*found, strict=True)))

@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gatewise.ir.kinds import Affine, Pieces, Winner, pull, push
-from gatewise.ir.network import INPUT, Network, Node
+from gatewise.ir.network import INPUT, Network, Node, fold
+from gatewise.ir.pattern import Pattern
 from gatewise.linear.affine_map import chunk_rows
+from gatewise.linear.freeze import freeze
 from gatewise.regions.constraints import Frozen, frozen, slack, visit
 from gatewise.regions.norms import KINDS, Plan, row_norms
 
-CHUNK = 200_000  # numbers in one value of a chunk: a few such values fit the caches
+CHUNK = 400_000  # numbers in one value of a chunk: a few such values fit the last-level cache
 COARSE = 1 + 1e-5  # pays for rounding in float32, in which walls are left out
 LEVEL = 1e-12  # distances that differ by no more are one
 TINY = float(torch.finfo(torch.float32).tiny)
@@ -33,21 +35,48 @@ Seen = tuple[int, Tensor]  # the number of a gate, and `who` of `nearest`
 
 
 @dataclass(frozen=True, eq=False)
+class Homes:
+    """P regions of a network by their patterns; frozen only where a row is asked for.
+
+    slopes: of gates, (P, n), filled in as they are asked for.
+    """
+
+    source: Network
+    pattern: Pattern
+    slopes: dict[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.pattern)
+
+    def codes(self, name: str) -> Tensor:
+        """(P, 1, *shape)."""
+        return self.pattern.codes(name).to(self.source.device).unsqueeze(1)
+
+    def slope(self, gate: Node) -> Tensor:
+        """(P, n) of the branch that each unit of a gate is on."""
+        assert isinstance(gate.kind, Pieces)
+        if gate.name not in self.slopes:
+            branch = gate.kind.branch(self.codes(gate.name))
+            self.slopes[gate.name] = branch.weights[0].reshape(len(self), -1)
+        return self.slopes[gate.name]
+
+
+@dataclass(frozen=True, eq=False)
 class Walls:
     """One gate of P regions: room (P, n) is each wall's slack at home, inf where there is none.
 
-    bound (P or 1, n) in float32, times size (3,), is at least the norms of the walls' rows. winner
+    size (3,) over inverse (P or 1, n), in float32, is at least the norms of the walls' rows. winner
     (P, groups, 1): the candidate that wins each group, whose rows are taken less the wall's own.
     """
 
     node: Node
     room: Tensor
-    bound: Tensor
+    inverse: Tensor
     size: Tensor
     winner: Tensor | None = None
 
     def reach(self, best: Tensor) -> Tensor:
-        """(P,) walls whose room / bound is not below this are not nearer than best (3, P)."""
+        """(P,) walls whose room * inverse is not below this are not nearer than best (3, P)."""
         far = torch.where(self.size[:, None] > 0, self.size[:, None] * best, 0)  # 0 inf is none
         return far.amax(0).float() * COARSE
 
@@ -58,9 +87,9 @@ def batch_rows(network: Network) -> int:
     return max(1, min(CHUNK // widest, chunk_rows(network, 1)))
 
 
-def margins(p: Plan, f: Frozen, home: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def margins(p: Plan, pattern: Pattern, home: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Distance of each home to the nearest wall of its region, in the three metrics: (P,) each."""
-    best = nearest(p, f, home, None)
+    best = _nearest(p, Homes(p.network, pattern), home, None)
     return best[0], best[1], best[2]
 
 
@@ -70,17 +99,36 @@ def nearest(p: Plan, f: Frozen, home: Tensor, who: Tensor | None) -> Tensor:
     Gates are counted as in `network.gates`; a wall is a unit, or group x candidates + candidate;
     -1 where there is none.
     """
+    return _nearest(p, Homes(f.source, f.pattern), home, who)
+
+
+def _nearest(p: Plan, r: Homes, home: Tensor, who: Tensor | None) -> Tensor:
     best = home.new_full((KINDS, len(home)), torch.inf)
-    values = gate_values(f, home.unsqueeze(1))
-    for gate, node in enumerate(f.gates):
+    values = _home_values(p, r, home)
+    for gate, node in enumerate(r.source.gates):
         zs = values[node.name]
-        known, room = p.known[node.inputs[0]], _room(node, zs, f)
+        known, room = p.known[node.inputs[0]], _room(node, zs, r)
         seen = None if who is None else (gate, who)
         if isinstance(node.kind, Pieces) and known.rows is not None:
             _exact(room, known.norms, best, seen)
-        elif not _search(p, f, _walls(p, f, node, zs, room), best, seen) and who is None:
-            return torch.stack(dense(f, home, p.scale))
+        elif not _search(p, r, _walls(p, r, node, room), best, seen) and who is None:
+            return torch.stack(dense(frozen(r.source, r.pattern), home, p.scale))
     return best
+
+
+def _home_values(p: Plan, r: Homes, home: Tensor) -> dict[str, list[Tensor]]:
+    """For each gate the values (P, 1, *shape) of its inputs at home.
+
+    A continuous network has the same ones whichever branch a unit at its knot is given, so the
+    plain walk does, which is the cheaper one.
+    """
+    if not p.continuous:
+        return gate_values(frozen(r.source, r.pattern), home.unsqueeze(1))
+    last = [n.name for n in r.source.nodes].index(r.source.gates[-1].name) if r.source.gates else 0
+    ahead = dataclasses.replace(r.source, nodes=r.source.nodes[:last], output=INPUT)
+    inputs = {name for g in r.source.gates for name in g.inputs}
+    found = fold(ahead, home, lambda node, xs: node.kind(*xs), keep=inputs)
+    return {g.name: [found[name].unsqueeze(1) for name in g.inputs] for g in r.source.gates}
 
 
 def _exact(room: Tensor, norms: Tensor, best: Tensor, seen: Seen | None) -> None:
@@ -141,14 +189,14 @@ def _without_bias(node: Node, xs: list[Tensor]) -> Tensor:
     return push(node.kind, xs, with_bias=False)
 
 
-def _room(node: Node, zs: list[Tensor], f: Frozen) -> Tensor:
+def _room(node: Node, zs: list[Tensor], r: Homes) -> Tensor:
     """(P, n) slack of each wall at home: of a unit's nearest threshold, of a group's candidates."""
-    kind, p = node.kind, len(f.pattern)
+    kind, p = node.kind, len(r)
     assert isinstance(kind, Pieces | Winner)
     if isinstance(kind, Pieces) and kind.branches == 2:
         # a unit that rounding puts beyond its threshold is on it, up to the same rounding
         return (zs[0] - kind.knots[0] if kind.knots.any() else zs[0]).abs().reshape(p, -1)
-    room = slack(kind, zs, f.codes(node.name)).clamp(min=0)
+    room = slack(kind, zs, r.codes(node.name)).clamp(min=0)
     if isinstance(kind, Pieces):
         return room.amin(0).reshape(p, -1)
     return room[:, :, 0].movedim(0, -1).reshape(p, -1)
@@ -158,18 +206,18 @@ def _distance(room: Tensor, norms: Tensor) -> Tensor:
     return torch.where(norms > 0, room / norms, torch.inf)
 
 
-def _walls(p: Plan, f: Frozen, node: Node, zs: list[Tensor], room: Tensor) -> Walls:
+def _walls(p: Plan, r: Homes, node: Node, room: Tensor) -> Walls:
     if isinstance(node.kind, Winner):
         norms = torch.cat([p.known[name].norms for name in node.inputs], 1)
         size, each = _common(norms[:, node.kind.index.clamp(min=0).reshape(-1)])
         each = each.reshape(1, -1, node.kind.branches).expand(len(room), -1, -1)
-        codes = f.codes(node.name).long().reshape(len(room), -1, 1)
+        codes = r.codes(node.name).long().reshape(len(room), -1, 1)
         bound = (each + each.gather(-1, codes)).reshape(len(room), -1)
-        return Walls(node, room, bound, size, codes)
-    gated = _gated(p, f, node.inputs[0])
+        return Walls(node, room, bound.reciprocal_(), size, codes)
+    gated = _gated(p, r, node.inputs[0])
     if gated is None:
         size, bound = _common(p.known[node.inputs[0]].norms)
-        return Walls(node, room, bound, size)
+        return Walls(node, room, bound.reciprocal_(), size)
     return Walls(node, room, *gated)
 
 
@@ -180,51 +228,47 @@ def _common(norms: Tensor) -> tuple[Tensor, Tensor]:
     return sizes, bound.float() * COARSE + TINY
 
 
-def _gated(p: Plan, f: Frozen, name: str) -> tuple[Tensor, Tensor] | None:
-    """|L_i D|, (P, n), for z = L D u + c with D the slopes of a gate at home; and u's sizes."""
-    if name not in p.matrix:
+def _gated(p: Plan, r: Homes, name: str) -> tuple[Tensor, Tensor] | None:
+    """1 / |L_i D|, (P, n), for z = L D u + c with D the slopes of a gate at home; and u's sizes."""
+    if name not in p.squares:
         return None
-    before = p.network.node(name).inputs[0]
-    if before == INPUT or not isinstance(p.network.node(before).kind, Pieces):
-        return None
-    gate, inner = f.network.node(before).kind, p.network.node(before).inputs[0]
-    assert isinstance(gate, Affine)
-    slopes = gate.weights[0].reshape(len(f.pattern), -1).float()
-    squares = slopes.square() @ p.matrix[name].float().square().T
-    return squares.add_(squares.shape[1] * TINY).sqrt_() * COARSE, p.known[inner].sizes
+    gate = p.network.node(p.network.node(name).inputs[0])
+    assert isinstance(gate.kind, Pieces)
+    squares = r.slope(gate).float().square() @ p.squares[name].matrix
+    return squares.add_(p.squares[name].lost).rsqrt_(), p.squares[name].sizes
 
 
-def _search(p: Plan, f: Frozen, walls: Walls, best: Tensor, seen: Seen | None) -> bool:
+def _search(p: Plan, r: Homes, walls: Walls, best: Tensor, seen: Seen | None) -> bool:
     """Lower `best` (3, P) to the nearest of these walls: the likeliest first, then the rest.
 
     False, with `best` left unfinished, where so many remain that all rows together cost less.
     """
-    room = walls.room.float()
-    if bool(room.amax().isinf()):  # no wall, or a slack that float32 does not hold
-        score = (walls.room / walls.bound.double()).clamp(max=HUGE).float()
+    score = walls.room.to(torch.float32, copy=True)
+    if bool(score.amax().isinf()):  # no wall, or a slack that float32 does not hold
+        score = (walls.room * walls.inverse.double()).clamp(max=HUGE).float()
     else:
-        score = room / walls.bound
+        score = score.mul_(walls.inverse)
     wall = torch.from_numpy(score.cpu().numpy().argmin(1)).to(score.device)
     least = score.gather(1, wall[:, None])[:, 0]
     home = (least < walls.reach(best)).nonzero().flatten()
-    _lower(p, f, walls, home, wall[home], best, seen)
+    _lower(p, r, walls, home, wall.index_select(0, home), best, seen)
     score[home, wall[home]] = torch.inf
     left = np.flatnonzero((score < walls.reach(best)[:, None]).cpu().numpy())
     if len(left) > score.shape[0] * p.network.inputs and seen is None:
         return False
     home, wall = (torch.from_numpy(v).to(score.device) for v in np.divmod(left, score.shape[1]))
-    _lower(p, f, walls, home, wall, best, seen)
+    _lower(p, r, walls, home, wall, best, seen)
     return True
 
 
 def _lower(
-    p: Plan, f: Frozen, walls: Walls, home: Tensor, wall: Tensor, best: Tensor, seen: Seen | None
+    p: Plan, r: Homes, walls: Walls, home: Tensor, wall: Tensor, best: Tensor, seen: Seen | None
 ) -> None:
     """Work out the rows of some walls (home and wall (N,)), and lower `best` to the nearest."""
     step = batch_rows(p.network)
     for part in range(0, len(home), step):
         i, w = home[part : part + step], wall[part : part + step]
-        norms = row_norms(_rows(p, f, walls.node, walls.winner, i, w), p.scale)
+        norms = row_norms(_rows(p, r, walls.node, walls.winner, i, w), p.scale)
         distance = _distance(walls.room[i, w], norms)
         before = None if seen is None else best.clone()
         best.scatter_reduce_(1, i.expand(KINDS, -1), distance, "amin")
@@ -241,32 +285,46 @@ def _lower(
 def wall_rows(p: Plan, f: Frozen, node: Node, home: Tensor, wall: Tensor) -> Tensor:
     """(N, d) the rows of some walls of a gate: of the unit, or of the winner less the candidate."""
     winner = f.codes(node.name).long().reshape(len(f.pattern), -1, 1)
-    return _rows(p, f, node, winner, home, wall)
+    return _rows(p, Homes(f.source, f.pattern), node, winner, home, wall)
 
 
 def _rows(
-    p: Plan, f: Frozen, node: Node, winner: Tensor | None, home: Tensor, wall: Tensor
+    p: Plan, r: Homes, node: Node, winner: Tensor | None, home: Tensor, wall: Tensor
 ) -> Tensor:
+    if isinstance(node.kind, Pieces):
+        chained = _chain(p, r, node.inputs[0], home, wall)
+        if chained is not None:
+            return chained
     grads = _seeds(p, node, winner, home, wall)
-    shapes = {n.name: n.shape for n in f.network.nodes} | {INPUT: p.network.input_shape}
-    for node in reversed(f.network.nodes):
+    shapes = {n.name: n.shape for n in r.source.nodes} | {INPUT: p.network.input_shape}
+    place = [n.name for n in r.source.nodes].index(node.name)
+    before = dataclasses.replace(r.source, nodes=r.source.nodes[:place], output=INPUT)
+    for node in reversed(freeze(before, r.pattern[home.cpu()]).nodes):
         if node.name not in grads:
             continue
-        kind = node.kind
-        assert isinstance(kind, Affine)
-        parts = pull(_at(kind, home), grads.pop(node.name), [shapes[n] for n in node.inputs])
+        assert isinstance(node.kind, Affine)
+        parts = pull(node.kind, grads.pop(node.name), [shapes[n] for n in node.inputs])
         for name, part in zip(node.inputs, parts, strict=True):
             grads[name] = grads[name] + part if name in grads else part
     zero = p.scale.new_zeros(len(home), p.network.inputs)
     return grads[INPUT].reshape(len(home), -1) if INPUT in grads else zero
 
 
-def _at(kind: Affine, home: Tensor) -> Affine:
-    """A frozen branch of the patterns of these homes alone."""
-    if not kind.batched:
-        return kind
-    weights = tuple(w if len(w) == 1 else w.index_select(0, home) for w in kind.weights)
-    return dataclasses.replace(kind, weights=weights, bias=None)
+def _chain(p: Plan, r: Homes, name: str, home: Tensor, wall: Tensor) -> Tensor | None:
+    """(N, d) rows of L_k D .. L_2 D L_1: where matrices and gates alternate, products are all."""
+    if name not in p.squares:
+        return None
+    g = p.matrix[name].index_select(0, wall)
+    while name in p.squares:
+        gate = p.network.node(p.network.node(name).inputs[0])
+        g = g * r.slope(gate).index_select(0, home)
+        name = gate.inputs[0]
+        first = p.known[name].rows
+        if first is not None:
+            return g @ first
+        if name in p.squares:
+            g = g @ p.matrix[name]
+    return None
 
 
 def _seeds(
@@ -276,7 +334,7 @@ def _seeds(
     names, shape, kind = node.inputs, p.network.shape, node.kind
     if isinstance(kind, Pieces) and names[0] in p.matrix:
         before = p.network.node(names[0]).inputs[0]
-        return {before: p.matrix[names[0]][wall].reshape(-1, 1, *shape(before))}
+        return {before: p.matrix[names[0]].index_select(0, wall).reshape(-1, 1, *shape(before))}
     sizes = [math.prod(shape(name)) for name in names]
     seed = p.scale.new_zeros(len(home), sum(sizes))
     line = torch.arange(len(home), device=home.device)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gatewise.ir.kinds import Affine, Pieces, Winner, pull
+from gatewise.ir.kinds import Affine, Pieces, Smooth, Winner, pull
 from gatewise.ir.network import INPUT, Network, Node, fold
 
 ENTRIES = 4_000_000  # of a matrix that is held whole
@@ -30,13 +30,30 @@ class Known:
 
 
 @dataclass(frozen=True, eq=False)
+class Squares:
+    """For z = L D u + c, D diagonal: |row i of L D| <= sqrt((D^2 matrix)_i + lost) in each metric
+
+    times sizes (3,), as computed in float32. matrix (in, out): squares of L, over its largest.
+    """
+
+    matrix: Tensor
+    lost: float
+    sizes: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Plan:
-    """Bounds of every value, and the matrices (out, in) of the Affines before elementwise gates."""
+    """Bounds of every value; matrices (out, in) of Affines, their squares behind a gate's slopes.
+
+    continuous: no gate jumps at a knot.
+    """
 
     network: Network
     scale: Tensor
     known: Mapping[str, Known]
     matrix: Mapping[str, Tensor]
+    squares: Mapping[str, Squares]
+    continuous: bool
 
 
 def plan(network: Network, scale: Tensor) -> Plan:
@@ -58,9 +75,36 @@ def plan(network: Network, scale: Tensor) -> Plan:
             return _winner(kind, xs)
         return _nothing(math.prod(node.shape), scale)
 
-    keep = [name for node in network.gates for name in node.inputs]
-    known = fold(network, _input(scale), step, keep=set(keep) - {INPUT})
-    return Plan(network, scale, {**known, INPUT: _input(scale)}, matrices)
+    behind = {name for node in network.gates for name in node.inputs} - {INPUT}
+    known = fold(network, _input(scale), step, keep=behind) | {INPUT: _input(scale)}
+    squares = {
+        name: _squares(matrices[name], gate, known[gate.inputs[0]].sizes)
+        for name in behind & matrices.keys()
+        for gate in network.nodes
+        if gate.name == network.node(name).inputs[0] and isinstance(gate.kind, Pieces)
+    }
+    whole = all(continuous(node) for node in network.nodes)
+    return Plan(network, scale, known, matrices, squares, whole)
+
+
+def _squares(matrix: Tensor, gate: Node, sizes: Tensor) -> Squares:
+    """The bound's square is a sum of n positive float32 products: (n + 4) roundings at most."""
+    assert isinstance(gate.kind, Pieces)
+    n, most = matrix.shape[1], matrix.abs().amax()
+    small = (matrix / most if bool(most > 0) else matrix).float()
+    steep = max(1.0, float(gate.kind.slopes.abs().amax()))
+    single = torch.finfo(torch.float32)
+    up = 1 + (n + 8) * single.eps
+    return Squares((small.square() * up).T.contiguous(), n * single.tiny * steep**2, most * sizes)
+
+
+def continuous(node: Node) -> bool:
+    """No step at a knot: then the value at a point is that of every branch which may hold there."""
+    kind = node.kind
+    if not isinstance(kind, Pieces):
+        return not isinstance(kind, Smooth)
+    rise, jump = kind.slopes[1:] - kind.slopes[:-1], kind.offsets[1:] - kind.offsets[:-1]
+    return not bool((rise * kind.knots + jump).any())
 
 
 def safe(like: Tensor) -> float:

@@ -1,0 +1,322 @@
+"""A chunk of cells on its way through the gates, and how one gate makes chunks of the children."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gatewise.ir.kinds import Pieces, Winner
+from gatewise.ir.pattern import Packer, layout, row_bytes
+from gatewise.regions.cells import flips, kernel
+from gatewise.regions.cells.pools import (
+    CHILD,
+    DONE,
+    FACET,
+    FULL,
+    OPEN,
+    PLACE,
+    ROW,
+    VERTEX,
+    Cells,
+    Children,
+    Forms,
+    Open,
+    Points,
+    Rows,
+    more,
+    new_bench,
+)
+from gatewise.regions.cells.signs import Signs
+from gatewise.regions.cells.slices import Slice
+from gatewise.regions.cells.stages import (
+    KNOT,
+    Columns,
+    Plan,
+    Stage,
+    advance,
+    knot_forms,
+    label,
+    start,
+    through,
+)
+from gatewise.regions.cells.subset import subset
+
+Bits = NDArray[np.uint8]
+SLACK = 2.0**-40  # of the box: the radius up to which a vertex is interpolated, not solved
+FORM_BYTES = 1 << 24  # of the rows of one gate on one chunk's cells: what fits the caches
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Cells behind the first `stage` gates; `order` puts the leaves of the tree of chunks in line.
+
+    bits (cells, bytes): the pattern so far; weight: the share of the box's cells it stands for,
+    as far as is known; guessed: signs that nothing could decide (taken as zero).
+    """
+
+    cells: Cells
+    points: Points
+    rows: Rows
+    bits: Bits
+    values: Columns
+    stage: int
+    order: tuple[int, ...] = ()
+    weight: float = 1.0
+    guessed: int = 0
+
+    def __len__(self) -> int:
+        return len(self.cells.ptr) - 1
+
+
+def root(p: Plan) -> Chunk:
+    """The box itself as the one cell."""
+    cells, points, rows = box_cell(p.slice)
+    bits = np.zeros((1, row_bytes(layout(p.network))), np.uint8)
+    return Chunk(cells, points, rows, bits, start(p), 0)
+
+
+def box_cell(where: Slice) -> tuple[Cells, Points, Rows]:
+    """The box with its 2**k corners; row 2 i is s_i >= low_i, row 2 i + 1 is s_i <= high_i."""
+    k = where.dimension
+    corners = np.array(list(itertools.product((0, 1), repeat=k)), np.int32).reshape(2**k, k)
+    place = 2 * np.arange(k) + corners
+    masks = (np.uint64(1) << place.astype(np.uint64)).sum(1, dtype=np.uint64)
+    n = len(corners)
+    rows = np.zeros((2 * k, k + 1))
+    rows[0::2, :k], rows[1::2, :k] = np.eye(k), -np.eye(k)
+    rows[0::2, k], rows[1::2, k] = -where.low, where.high
+    cells = Cells(
+        np.array([0, n]),
+        np.arange(n, dtype=np.int32),
+        masks[:, None],
+        np.array([0, 2 * k]),
+        np.arange(2 * k, dtype=np.int32),
+    )
+    keys = np.arange(1, n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    points = Points(np.where(corners, where.high, where.low), np.zeros(n), keys)
+    return cells, points, Rows(rows, np.zeros(2 * k), -1 - np.arange(2 * k))
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """What one gate made of a chunk: the children, the packed sides of their rows, their parent."""
+
+    cells: Cells
+    points: Points
+    rows: Rows
+    parent: NDArray[np.int32]
+    sides: Bits
+    guessed: int
+
+
+def split(p: Plan, chunk: Chunk, decide: Signs) -> Chunk:
+    """The chunk behind its next gate."""
+    stage = p.stages[chunk.stage]
+    known = stage.gate.inputs[0] in chunk.values
+    values = chunk.values if known else advance(p, stage.before, chunk.values)
+    if isinstance(stage.gate.kind, Winner):
+        made, codes = split_winners(p, stage, chunk, values, decide)
+    else:
+        made, codes = split_knots(p, stage, chunk, values[stage.gate.inputs[0]], decide)
+    packer = Packer(layout(p.network), len(codes))
+    packer.put(stage.gate.name, codes)
+    bits = chunk.bits[made.parent] | packer.bits
+    parent = torch.from_numpy(made.parent).long()
+    if stage.onward is not None:
+        values = {p.stages[chunk.stage + 1].gate.inputs[0]: _next(p, stage, values, made, codes)}
+    else:
+        values = through(p, stage, values, parent, codes) if stage.live else {}
+    return Chunk(
+        made.cells,
+        made.points,
+        made.rows,
+        bits,
+        values,
+        chunk.stage + 1,
+        chunk.order,
+        chunk.weight,
+        chunk.guessed + made.guessed,
+    )
+
+
+def _next(p: Plan, stage: Stage, values: Columns, made: Split, codes: torch.Tensor) -> torch.Tensor:
+    """What enters the next gate on each child: a product for some, updates for the others."""
+    assert stage.onward is not None
+    fresh = np.empty(len(made.parent), np.bool_)
+    flips.fresh_starts(made.parent, made.sides, fresh)
+    following, some = p.stages[stage.number + 1], torch.from_numpy(fresh.nonzero()[0])
+    parent = torch.from_numpy(made.parent).long()[some]
+    first = advance(p, following.before, through(p, stage, values, parent, codes[some]))
+    product = first[following.gate.inputs[0]]
+    z = values[stage.gate.inputs[0]]
+    out = np.empty((len(fresh), z.shape[1], stage.onward.weight.shape[1]))
+    flips.follow(
+        made.parent, made.sides, fresh, product.flatten(2).contiguous().numpy(),
+        z.flatten(2).contiguous().numpy(), stage.onward.weight, stage.onward.slope,
+        stage.onward.offset, out,
+    )
+    return torch.from_numpy(out).reshape(len(out), z.shape[1], *following.gate.shape)
+
+
+def split_knots(
+    p: Plan, stage: Stage, chunk: Chunk, z: torch.Tensor, decide: Signs
+) -> tuple[Split, torch.Tensor]:
+    """The cells split at the knots of every unit, and the branch (children, *shape) of each."""
+    kind, shape = stage.gate.kind, stage.gate.shape
+    assert isinstance(kind, Pieces)
+    units = int(np.prod(shape))
+    who = np.concatenate([label(stage.number, KNOT, k, units) for k in range(len(kind.knots))])
+    forms = Forms(
+        knot_forms(stage, z, len(chunk)),
+        stage.error,
+        who[None],
+        p.slice.reach,
+        np.repeat(np.array(kind.closed), units),
+    )
+    made = split_rows(chunk, forms, decide)
+    above = np.unpackbits(made.sides, axis=1, count=len(who)).reshape(-1, len(kind.knots), units)
+    codes = torch.from_numpy(above[:, 0].astype(bool) if len(kind.knots) == 1 else above.sum(1))
+    return made, codes.reshape(-1, *shape)
+
+
+def split_rows(chunk: Chunk, forms: Forms, decide: Signs) -> Split:
+    """The kernel, called again for the parents that had open signs, until none has."""
+    d, todo = forms.form.shape[1] - 1, np.arange(len(chunk))
+    cells, points, rows = chunk.cells, chunk.points, chunk.rows
+    known: dict[int, int] = {}
+    parts: list[Children] = []
+    guessed, needed = 0, np.zeros(4, np.int64)
+    limit = SLACK * float(forms.reach.max(initial=0.0))
+    while len(todo):
+        keys = np.array(sorted(known), np.uint64)
+        forced = keys, np.array([known[k] for k in sorted(known)], np.int8)
+        words = cells.mask.shape[1]
+        bench = new_bench(d, words, forms.form.shape[2], points, rows, len(todo), limit)
+        while True:
+            lack = kernel.run(d, words, todo, cells, forms, forced, bench, needed)
+            if lack in (DONE, FULL):
+                break
+            bench = more(bench, lack, needed)
+        count, open_ = bench.state, bench.open
+        if lack == FULL:
+            wider = np.zeros((len(cells.mask), 2 * words), np.uint64)
+            wider[:, :words] = cells.mask
+            cells = cells._replace(mask=wider)
+            parts = [_widened(part, 2 * words) for part in parts]
+            continue
+        points = Points(*(a[: count[VERTEX]] for a in bench.points))
+        rows = Rows(*(a[: count[ROW]] for a in bench.rows))
+        parts.append(_trimmed(bench.out, count))
+        todo = np.unique(open_.parent[: min(count[OPEN], len(open_.parent))])
+        guessed += _settle(chunk, forms, decide, open_, int(count[OPEN]), known)
+    children = parts[0] if len(parts) == 1 else _joined(parts)
+    cells = Cells(*(getattr(children, name) for name in Cells._fields))
+    return Split(cells, points, rows, children.parent, children.bits, guessed)
+
+
+def _settle(
+    chunk: Chunk, forms: Forms, decide: Signs, open_: Open, count: int, known: dict[int, int]
+) -> int:
+    """Decides the open signs into `known`; returns how many could not be, and count as zero."""
+    guessed = 0
+    for r in range(min(count, len(open_.key))):
+        p, key = int(open_.parent[r]), int(open_.key[r])
+        if key in known:
+            continue
+        who = int(forms.who[p if len(forms.who) > 1 else 0, open_.form[r]])
+        sign = decide(chunk.bits[p : p + 1], open_.who[r].tolist(), who)
+        guessed += sign is None
+        known[key] = sign or 0
+    return guessed
+
+
+def _trimmed(c: Children, count: NDArray[np.int64]) -> Children:
+    cells, places, facets = (int(count[i]) for i in (CHILD, PLACE, FACET))
+    return Children(
+        c.parent[:cells],
+        c.bits[:cells],
+        c.ptr[: cells + 1],
+        c.vertex[:places],
+        c.mask[:places],
+        c.facet_ptr[: cells + 1],
+        c.facet[:facets],
+    )
+
+
+def _widened(c: Children, words: int) -> Children:
+    mask = np.zeros((len(c.mask), words), np.uint64)
+    mask[:, : c.mask.shape[1]] = c.mask
+    return c._replace(mask=mask)
+
+
+def _joined(parts: list[Children]) -> Children:
+    """The children of several calls, by parent again."""
+    lengths = [(np.diff(c.ptr), np.diff(c.facet_ptr)) for c in parts]
+    joined = Children(
+        *(np.concatenate([getattr(c, name) for c in parts]) for name in ("parent", "bits")),
+        _starts(np.concatenate([a for a, _ in lengths])),
+        *(np.concatenate([getattr(c, name) for c in parts]) for name in ("vertex", "mask")),
+        _starts(np.concatenate([b for _, b in lengths])),
+        np.concatenate([c.facet for c in parts]),
+    )
+    order = np.argsort(joined.parent, kind="stable")
+    return _taken(joined, order)
+
+
+def _starts(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(lengths)])
+
+
+def _taken(c: Children, order: NDArray[np.int64]) -> Children:
+    places, ptr = picked(c.ptr, order)
+    faces, facet_ptr = picked(c.facet_ptr, order)
+    return Children(
+        c.parent[order],
+        c.bits[order],
+        ptr,
+        c.vertex[places],
+        c.mask[places],
+        facet_ptr,
+        c.facet[faces],
+    )
+
+
+def picked(
+    ptr: NDArray[np.int64], order: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where the entries of the rows `order` of a ragged array lie, and their new starts."""
+    length = np.diff(ptr)[order]
+    start = _starts(length)
+    return np.repeat(ptr[order] - start[:-1], length) + np.arange(start[-1]), start
+
+
+def divided(p: Plan, chunk: Chunk, workers: int) -> Iterator[Chunk]:
+    """The chunk as several small enough for the next gate, and enough of them for all workers."""
+    gate = p.stages[chunk.stage].gate
+    kind = gate.kind
+    asked = int(np.prod(gate.shape)) * (len(kind.knots) if isinstance(kind, Pieces) else 1)
+    most = max(1, FORM_BYTES // (8 * asked * (p.slice.dimension + 1)))
+    step = min(most, max(64, -(-len(chunk) // workers)))
+    if step >= len(chunk):
+        yield chunk
+        return
+    for i, first in enumerate(range(0, len(chunk), step)):
+        last = min(first + step, len(chunk))
+        cells, points, rows = subset(chunk.cells, chunk.points, chunk.rows, first, last)
+        values = {n: v if len(v) == 1 else v[first:last] for n, v in chunk.values.items()}
+        yield Chunk(
+            cells,
+            points,
+            rows,
+            chunk.bits[first:last],
+            values,
+            chunk.stage,
+            (*chunk.order, i),
+            chunk.weight * (last - first) / len(chunk),
+            chunk.guessed if i == 0 else 0,
+        )
