@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from gatewise.errors import DataError
-from gatewise.explain.attribute import attribute
 from gatewise.explain.cohorts.cohorts import cohorts
-from gatewise.explain.compute import deviation, require_finite
+from gatewise.explain.compute import require_finite
+from gatewise.explain.explainer import NetworkExplainer, Progress
 from gatewise.explain.explanation import Explanation, require_explanation
-from gatewise.explain.explanation import explain as _explain
-from gatewise.explain.groups import groups_of
-from gatewise.explain.inputs import (
-    OnBadRows,
-    inputs_of,
-    reference_of,
-    split_target,
-)
+from gatewise.explain.inputs import OnBadRows, inputs_of
+from gatewise.explain.names import at_least_one
 from gatewise.explain.names import feature_names as names_of
-from gatewise.explain.names import pick_outputs
 from gatewise.explain.reasons import reason_codes
 from gatewise.ir.network import Network, require_piecewise_affine
 from gatewise.ir.pattern import Pattern
@@ -37,14 +29,15 @@ from gatewise.regions.halfspaces import Region
 from gatewise.regions.halfspaces import region as _region
 
 if TYPE_CHECKING:
-    from gatewise.explain.evaluation.evaluate import Evaluation
+    from gatewise.explain.cohorts.cohorts import Cohorts
+    from gatewise.explain.evaluation.evaluate import Evaluation, Peer
     from gatewise.explain.integrated import IntegratedGradients
     from gatewise.explain.profile import Profile
+    from gatewise.explain.reasons import Reasons
     from gatewise.explain.recourse.recourse import Recourse
     from gatewise.regions.lines import Trace
 
 Model = Any
-Progress = Callable[[str, int, int], None]
 
 
 def pattern(model: Model, X: Any) -> Pattern:
@@ -72,7 +65,7 @@ def census(model: Model, X: Any, *, batch_size: int | None = None) -> Census:
 
     Memory beyond X and the answer is one batch and the distinct patterns.
     """
-    size = _positive(batch_size, "batch_size")
+    size = None if batch_size is None else at_least_one(batch_size, "batch_size")
     network, x = _inputs(model, X)
     found = _census(network, x, batch_size=size)
     require_finite(np.arange(len(x)), found.output.cpu())
@@ -87,7 +80,7 @@ def region(model: Model, X: Any) -> Region:
     return _region(network, x, (flat.amin(0), flat.amax(0)))
 
 
-class Explainer:
+class Explainer(NetworkExplainer):
     """Explainer(model)(X) is the Explanation of a model on a table; it keeps what it was given.
 
     model: a Network, or anything `read` takes (a torch module, a scikit-learn estimator or
@@ -115,69 +108,16 @@ class Explainer:
         batch_size: int | None = None,
         on_bad_rows: OnBadRows = "raise",
     ) -> None:
-        self.network = read(model, example, feature_names=feature_names)
-        self.background = None if data is None else inputs_of(self.network, data, on_bad_rows)
-        self.output, self.reference, self.groups = output, reference, groups
-        self.margin, self.on_bad_rows = margin, on_bad_rows
-        self.batch_size = _positive(batch_size, "batch_size")
-        pick_outputs(self.network, output)  # refused now, and not after a table was read
-
-    def __call__(
-        self,
-        X: Any,
-        *,
-        target: str | Sequence[Any] | None = None,
-        progress: Progress | None = None,
-    ) -> Explanation:
-        """The Explanation of X, a table or an array: see `explain`."""
-        table, truth, name = split_target(X, target)
-        matrix = inputs_of(self.network, table, self.on_bad_rows)
-        groups_of(self.network, names_of(self.network, matrix), self.groups)
-        behind = self.background or matrix
-        base, base_name = reference_of(self.network, behind, self.reference, name)
-        return _explain(
-            self.network,
-            matrix,
-            outputs=self.output,
-            target=None if truth is None else truth[matrix.index],
-            target_name=name,
-            reference=base,
-            reference_name=base_name,
-            scale=None if self.background is None else deviation(behind.values),
-            groups=self.groups,
-            margin=self.margin,
-            batch_size=self.batch_size,
-            progress=progress,
+        super().__init__(
+            read(model, example, feature_names=feature_names),
+            data,
+            output=output,
+            reference=reference,
+            groups=groups,
+            margin=margin,
+            batch_size=batch_size,
+            on_bad_rows=on_bad_rows,
         )
-
-    def attribute(
-        self,
-        inputs: Any,
-        target: Any = None,
-        baselines: Any = None,
-        return_convergence_delta: bool = False,
-    ) -> Any:
-        """Tensors in, tensors of the same shape out, as Captum's users call it: see `attribute`.
-
-        W_target (x - baseline); baselines default to the explainer's own reference, else to 0.
-        For exact integrated gradients see `integrated_gradients`.
-        """
-        if baselines is None and (self.reference is not None or self.background is not None):
-            baselines = self._own_baseline()
-        return attribute(self.network, inputs, target, baselines, return_convergence_delta)
-
-    def _own_baseline(self) -> torch.Tensor:
-        """(1, *input_shape) the reference, which needs a background where it is a mean, say."""
-        if self.background is None:
-            raise DataError(
-                "attribute has no table to take the reference from: give the Explainer data=, or "
-                "attribute baselines="
-            )
-        row, _ = reference_of(self.network, self.background, self.reference)
-        return torch.from_numpy(row).reshape(1, *self.network.input_shape)
-
-    def __repr__(self) -> str:
-        return f"Explainer({self.network!r})"
 
 
 def explain(
@@ -218,19 +158,46 @@ def explain(
     return explainer(X, target=target, progress=progress)
 
 
-def recourse(model: Model | Explanation, x: Any, **options: Any) -> Recourse:
+def recourse(
+    model: Model | Explanation,
+    x: Any,
+    *,
+    target: Any = None,
+    output: int | str | None = None,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    threshold: float | None = None,
+    margin: float = 1e-6,
+    immutable: Any = (),
+    bounds: Any = None,
+    integers: Any = (),
+    categories: Mapping[str, Sequence[int | str]] | None = None,
+    monotone: Mapping[Any, str] | None = None,
+    norm: str = "l1",
+    scale: Any = None,
+    method: str = "exact",
+    time_limit: float = 60.0,
+) -> Recourse:
     """The nearest change of x that flips the decision, or the proof that there is none.
 
     x: an input of the network, by order or by name, or a row as a Pipeline takes it. The answer is
-    replayed on the model itself where it is one that can be asked.
+    replayed on the model itself where it is one that can be asked. What shall be reached (target,
+    output, at_least, at_most, threshold, margin), what may change (immutable, bounds, integers,
+    categories, monotone) and how far is counted (norm, scale): see
+    `gatewise.explain.recourse.recourse.recourse`.
+    method: "exact" (proven), "region" (fast) or "milp"; time_limit: seconds, after which the best
+    found and the bound come back.
     """
     from gatewise.explain.recourse.recourse import recourse as found
 
-    network = _network(model)
     asks = isinstance(model, torch.nn.Module) or hasattr(model, "predict")
-    if asks and not isinstance(model, Network):
-        options.setdefault("model", model)
-    return found(network, x, **options)
+    goal: dict[str, Any] = {"target": target, "output": output, "threshold": threshold}
+    goal |= {"at_least": at_least, "at_most": at_most, "margin": margin}
+    free: dict[str, Any] = {"immutable": immutable, "bounds": bounds, "integers": integers}
+    free |= {"categories": categories, "monotone": monotone, "norm": norm, "scale": scale}
+    how: dict[str, Any] = {"method": method, "time_limit": time_limit}
+    replayed = model if asks and not isinstance(model, Network) else None
+    return found(_network(model), x, model=replayed, **goal, **free, **how)
 
 
 def trace(
@@ -253,45 +220,71 @@ def trace(
 
 
 def integrated_gradients(
-    model: Model | Explanation, X: Any = None, baseline: Any = None, **options: Any
+    model: Model | Explanation,
+    X: Any = None,
+    baseline: Any = None,
+    output: Sequence[int | str] | int | str | None = None,
+    *,
+    baseline_name: str = "",
 ) -> IntegratedGradients:
     """Integrated gradients of every row, exact: by the breakpoints of its line, not by steps.
 
     model: an Explanation (whose rows and reference are the defaults) or anything `read` takes.
     X: a table as the model takes it, or numbers as the network does; baseline: a row, one for each
-    row of X, or "mean", "median", "zero", "row 17" or a mask of rows.
+    row of X, or "mean", "median", "zero", "row 17" or a mask of rows; baseline_name: what to call
+    it; output: as in `explain`.
     """
     from gatewise.explain.integrated import integrated_gradients as found
 
-    return found(_source(model), X, baseline, **options)
+    return found(_source(model), X, baseline, output, baseline_name=baseline_name)
 
 
 def profile(
-    model: Model | Explanation, X: Any = None, feature: int | str = 0, **options: Any
+    model: Model | Explanation,
+    X: Any = None,
+    feature: int | str = 0,
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    output: int | str | None = None,
+    max_knots: int | None = None,
 ) -> Profile:
     """f of every row as one feature moves, with its true knots, and the mean over the rows.
 
     model: an Explanation (whose rows are the default) or anything `read` takes.
-    X: a table as the model takes it, or numbers as the network does.
+    X: a table as the model takes it, or numbers as the network does; low, high: the least and the
+    largest value in X by default; output: one of the outputs, else all; max_knots: of the mean.
     """
     from gatewise.explain.profile import profile as found
 
-    return found(_source(model), X, feature, **options)
+    source = _source(model)
+    return found(source, X, feature, low, high, output=output, max_knots=max_knots)
 
 
 def evaluate(
-    explanation: Explanation, *, retrained: Sequence[Model] = (), **options: Any
+    explanation: Explanation,
+    *,
+    peers: Sequence[Peer | str] = (),
+    output: int = 0,
+    rows: int | Sequence[int] | NDArray[np.int64] = 200,
+    radius: float = 0.1,
+    retrained: Sequence[Model] = (),
+    cohorts: Cohorts | None = None,
+    seed: int = 0,
 ) -> Evaluation:
     """How accurate, how faithful, how relevant: each measure for the rules and for peers.
 
-    retrained: models of the same kind trained from other seeds, or their Explanations;
-    options: peers=, output=, rows=, radius=, cohorts=, seed= of
+    peers: "lime", "kernel_shap", ... where installed, or methods of one's own; output: position
+    among the explained outputs; rows: how many, or which; radius: of the small ball, in deviations
+    of each feature; retrained: models of the same kind trained from other seeds, or their
+    Explanations; cohorts: of this explanation. More in
     `gatewise.explain.evaluation.evaluate.evaluate`.
     """
     from gatewise.explain.evaluation.evaluate import evaluate as measured
 
     others = [m if isinstance(m, Explanation) else as_network(m) for m in retrained]
-    return measured(explanation, retrained=others, **options)
+    asked: dict[str, Any] = {"peers": peers, "output": output, "rows": rows, "radius": radius}
+    return measured(explanation, retrained=others, cohorts=cohorts, seed=seed, **asked)
 
 
 def report(
@@ -300,28 +293,49 @@ def report(
     *,
     top: int = 10,
     title: str | None = None,
-    **results: Any,
+    cohorts: Cohorts | None = None,
+    evaluation: Evaluation | None = None,
+    reasons: Reasons | None = None,
+    recourse: Recourse | Sequence[Recourse] | None = None,
 ) -> Path:
     """Write an Explanation as one self-contained HTML file, whole or not at all.
 
-    results: what else the page shows where it is given: cohorts=, evaluation=, reasons=, recourse=
-    of this explanation.
+    cohorts, evaluation, reasons, recourse: of this explanation, shown where they are given.
     """
     from gatewise.show.report import report as write
 
-    top = _positive(top, "top") or 10
-    return write(explanation, path, top=top, title=title, **results)
+    results = _given(cohorts=cohorts, evaluation=evaluation, reasons=reasons, recourse=recourse)
+    return write(explanation, path, top=at_least_one(top, "top"), title=title, **results)
 
 
-def save(explanation: Explanation, folder: str | Path, *, top: int = 10, **files: Any) -> Path:
+def save(
+    explanation: Explanation,
+    folder: str | Path,
+    *,
+    top: int = 10,
+    title: str | None = None,
+    model: str | Path | None = None,
+    data: str | Path | None = None,
+    cohorts: Cohorts | None = None,
+    evaluation: Evaluation | None = None,
+    reasons: Reasons | None = None,
+    recourse: Recourse | Sequence[Recourse] | None = None,
+) -> Path:
     """Write rules.parquet, rows.parquet, maps.safetensors, meta.json and report.html.
 
-    files: model=, data=: what it came from; cohorts=, evaluation=, ...: as `report` takes them.
+    model, data: the files it came from, named in meta.json; the rest as `report` takes it.
     """
     from gatewise.show.save import save as write
 
     require_explanation(explanation, "save")
-    return write(explanation, folder, top=_positive(top, "top") or 10, **files)
+    files = _given(title=title, model=model, data=data, cohorts=cohorts)
+    files |= _given(evaluation=evaluation, reasons=reasons, recourse=recourse)
+    return write(explanation, folder, top=at_least_one(top, "top"), **files)
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    """Those that are not None."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def as_network(model: Model) -> Network:
@@ -342,18 +356,6 @@ def _network(model: Model | Explanation) -> Network:
 
 def _source(model: Model | Explanation) -> Explanation | Network:
     return model if isinstance(model, Explanation) else as_network(model)
-
-
-def _positive(value: int | None, name: str) -> int | None:
-    if value is None:
-        return None
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1 or isinstance(value, bool):
-        raise DataError(f"{name} must be a whole number, at least 1, got {value!r}")
-    return number
 
 
 __all__ = [

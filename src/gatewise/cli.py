@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -40,6 +41,8 @@ Top = Annotated[int, typer.Option(help="clusters shown in the report", min=1)]
 Cohorts = Annotated[bool, typer.Option(help="few rules for all rows, each with its condition")]
 Rules = Annotated[int | None, typer.Option(help="cohorts at most", min=1)]
 Error = Annotated[float | None, typer.Option(help="largest mean |rule - network| of the cohorts")]
+Coloured = Literal["region", "output", "class", "creases"]
+Format = Literal["svg", "png", "pdf"]
 Evaluate = Annotated[bool, typer.Option(help="measure the rules as the literature does (slow)")]
 
 
@@ -83,6 +86,41 @@ def explain(
             parts["evaluation"] = gw.evaluate(explanation)
     folder = gw.save(explanation, out, top=top, model=model, data=data, title=title, **parts)
     _say(explanation, folder)
+
+
+@app.command()
+def regions(
+    model: Model,
+    out: Out,
+    box: Annotated[str | None, typer.Option(metavar="LOW,HIGH", help="of every input")] = None,
+    box_file: Annotated[Path | None, typer.Option(help="table of feature, low, high")] = None,
+    slice_: Annotated[
+        str | None, typer.Option("--slice", metavar="ROW,ROW,ROW", help="through rows of --data")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="table: its range, its rows")] = None,
+    hold: Annotated[list[str], typer.Option(metavar="FEATURE=VALUE", help="one held")] = [],  # noqa: B006
+    target: Annotated[str | None, typer.Option(help="column of --data, not an input")] = None,
+    max_regions: Annotated[int | None, typer.Option(help="stop after so many", min=1)] = None,
+    colour: Annotated[Coloured | None, typer.Option(help="what the map's colours say")] = None,
+    output: Annotated[str | None, typer.Option(help="output to draw: name or index")] = None,
+    format: Annotated[Format, typer.Option(help="of the map")] = "svg",
+    model_output: Returned = None,
+) -> None:
+    """Every linear region of MODEL in a box or on a slice: a picture, Parquet, a summary."""
+    from gatewise.show import region_files  # compiled code: the other commands do without it
+    from gatewise.show.region_box import Place
+
+    check_folder(out, region_files.FILES)
+    network = _read(model, model_output)
+    asked = Place(box, box_file, slice_, hold, data, target)
+    with _counting() as seen:
+        run = region_files.regions(network, asked, max_regions=max_regions, progress=seen)
+    look = region_files.Look(format, colour, output)
+    said = region_files.write(run, out, look, model=model, data=data)
+    _print_table(("", ""), region_files.lines(said))
+    for note in said["notes"]:
+        typer.echo(f"  note: {note}")
+    typer.echo(f"wrote {out}: " + ", ".join(said["files"]))
 
 
 @app.command()
@@ -180,3 +218,22 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
             bars.update(task, completed=done)  # type: ignore[arg-type]
 
         yield tell
+
+
+@contextmanager
+def _counting() -> Iterator[Callable[[int, float], None]]:
+    """A bar of the work done, with regions so far and a second; as `_progress` otherwise."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bars:
+        task = bars.add_task("regions", total=1.0)
+        begin = time.monotonic()
+
+        def seen(regions: int, share: float) -> None:
+            rate = regions / max(time.monotonic() - begin, 1e-9)
+            said = f"{regions:,} regions, {rate:,.0f} a second"
+            bars.update(task, completed=share, description=said)
+
+        yield seen

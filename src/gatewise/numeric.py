@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gatewise.errors import DataError, missing
 
-F = TypeVar("F", bound=Callable[..., Any])
+Compiled = Callable[..., Any]  # its types are Numba's affair
 FLOATS = {torch.float32, torch.float64}
 
 
@@ -64,23 +64,29 @@ def as_float_dtype(dtype: torch.dtype | str | None) -> torch.dtype:
     return chosen
 
 
-def compiled(function: F) -> F:
+def compiled(function: Compiled) -> Compiled:
     """The function compiled by Numba, without the interpreter's lock; kept on disk between runs.
 
     Modules that use it are imported when their work is asked for, never by `import gatewise`.
     """
-    return cast(F, _njit(function, cache=True))
+    return _njit(function, cache=True)
 
 
-def kernel(function: F) -> F:
+def kernel(function: Compiled) -> Compiled:
     """A compiled function that makes no arrays of its own and counts no references to those it is
     given: the counting is atomic, and can cost more than a small step of an inner loop."""
-    return cast(F, _njit(function, cache=True, _nrt=False))
+    return _njit(function, cache=True, _nrt=False)
 
 
-def _njit(function: F, **options: Any) -> Any:
+def inner(function: Compiled) -> Compiled:
+    """A part of a kernel, copied into it: a call hands over every field of every array."""
+    return _njit(function, inline="always", _nrt=False)
+
+
+def _njit(function: Compiled, **options: Any) -> Compiled:
     try:
         from numba import njit
     except ImportError:
         raise missing("numba", "lp", "exact geometry") from None
-    return njit(nogil=True, error_model="numpy", **options)(function)
+    done: Compiled = njit(nogil=True, error_model="numpy", **options)(function)
+    return done

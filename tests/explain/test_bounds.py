@@ -12,42 +12,15 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 import gatewise as gw
+from balls import domain, points, preactivations
 from cases import CASES, PIECEWISE
 from gatewise.errors import NotPiecewiseAffine
-from gatewise.explain.recourse.bounds import Domain, OneHot, carried, intervals, reach
+from gatewise.explain.recourse.bounds import Domain, OneHot, Reach, carried, intervals, reach
+from gatewise.explain.recourse.kernels import lines
 from gatewise.explain.recourse.milp_form import rectified
 from nets import mlp
 
 GATES = st.sampled_from(["relu", "leaky", "hardtanh", "abs"])
-
-
-def domain(rng, d, **more):
-    home = rng.normal(size=d)
-    low, high = home - rng.uniform(0, 2, d), home + rng.uniform(0, 2, d)
-    return Domain(home, low, high, rng.uniform(0.5, 2, d), np.zeros(d, bool), **more)
-
-
-def points(dom, rng, count=400):
-    """Points of the domain: of the box, drawn towards its centre until they are in the ball."""
-    x = rng.uniform(dom.low, dom.high, (count, len(dom.low)))
-    moved = x - dom.centre
-    keep = rng.random(moved.shape) < rng.random((count, 1))
-    moved = moved * keep
-    cost = dom.weight * np.abs(moved)
-    spent = cost.max(1) if dom.largest else cost.sum(1)
-    spare = dom.radius - (0 if dom.largest else dom.cost(dom.centre))
-    share = np.minimum(1, spare / np.maximum(spent, 1e-300))
-    return dom.centre + moved * (share * np.where(rng.random(count) < 0.5, 1, 0.7))[:, None]
-
-
-def preactivations(form, x):
-    """(rows, units) P v + b at points."""
-    v = np.concatenate([x, np.zeros((len(x), form.units))], 1)
-    z = np.zeros((len(x), form.units))
-    for s in form.stages:
-        z[:, s] = v @ form.pre[s].T + form.bias[s]
-        v[:, form.inputs + s.start : form.inputs + s.stop] = np.maximum(0, z[:, s])
-    return z
 
 
 @settings(max_examples=40)
@@ -117,6 +90,78 @@ def test_the_support_of_a_category_covers_every_level(seed, none):
             x = np.r_[a, level]
             if dom.cost(x) <= dom.radius:
                 assert (c @ x <= found + 1e-9).all()
+
+
+def slow_carry(form, low, high, row):
+    """One row carried back unit by unit, in the plainest way: (row over x, constant)."""
+    row, constant = row.copy(), 0.0
+    for stage in reversed(form.stages):
+        for i in reversed(range(stage.start, stage.stop)):
+            a, row[form.inputs + i] = row[form.inputs + i], 0
+            if high[i] <= 0 or (a < 0 and low[i] < 0 and high[i] <= -low[i]):
+                continue
+            slope = 1.0 if low[i] >= 0 or a < 0 else high[i] / (high[i] - low[i])
+            row += a * slope * form.pre[i]
+            constant += a * slope * (form.bias[i] - (low[i] if 0 < slope < 1 else 0))
+    return row[: form.inputs], constant
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10_000), GATES)
+def test_carrying_rows_is_the_plain_substitution(seed, gate):
+    rng = np.random.default_rng(seed)
+    form = rectified(mlp(4, 6, 5, 2, gate=gate, seed=seed))
+    low, high = rng.normal(size=(2, form.units))
+    low, high = np.minimum(low, high), np.maximum(low, high)
+    rows = rng.normal(size=(3, form.inputs + form.units)) * (rng.random((3, 1)) < 0.9)
+    over, constant = carried(form, Reach(low, high), rows, np.zeros(3))
+    for row, got, c in zip(rows, over, constant, strict=True):
+        want, k = slow_carry(form, low, high, row)
+        np.testing.assert_allclose(got, want, atol=1e-12)
+        assert c == pytest.approx(k, abs=1e-12)
+
+
+@settings(max_examples=40)
+@given(st.floats(-2, 2), st.floats(0, 3), st.floats(0, 1))
+def test_lines_hold_a_rectifier_between_them(low, width, share):
+    slope, rise, lower = lines(low, low + width)
+    z = low + share * width
+    assert lower * z <= max(0, z) + 1e-15
+    assert max(0, z) <= slope * z + rise + 1e-15 * (1 + abs(low) + width)
+
+
+def test_a_unit_without_an_end_has_lines():
+    assert lines(-1.0, np.inf) == (0.0, np.inf, 1.0)
+    assert lines(-np.inf, 2.0) == (0.0, 2.0, 0.0)
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10_000), st.booleans())
+def test_the_support_with_a_cut_is_between_the_lps_and_the_free_one(seed, largest):
+    rng = np.random.default_rng(seed)
+    dom = domain(rng, 4, largest=largest).within(rng.uniform(0.5, 3))
+    g = rng.normal(size=4)
+    k = -float(g @ dom.centre) - 0.3 * float((np.abs(g) * (dom.high - dom.low)).max())
+    c = rng.normal(size=(3, 4))
+    free, found = dom.support(c), replace(dom, cut=(g, k)).support(c)
+    w, h, eye = dom.weight, dom.home, np.eye(4)
+    for row, loose, value in zip(c, free, found, strict=True):
+        a = np.block([[eye, -np.diag(1 / w)], [-eye, -np.diag(1 / w)]])
+        spend = np.r_[np.zeros(4), np.ones(4)] * (0 if largest else 1)
+        a = np.concatenate([a, spend[None], np.r_[-g, np.zeros(4)][None]])
+        box = [*zip(dom.low, dom.high, strict=True), *[(0, None)] * 4]
+        lp = linprog(np.r_[-row, np.zeros(4)], a, np.r_[h, -h, dom.radius, k], bounds=box)
+        assert value <= loose + 1e-12
+        if lp.status == 0:
+            assert -lp.fun <= value + 1e-6  # of the LP's own tolerance
+
+
+def test_a_cut_lowers_the_support():
+    dom = Domain(np.zeros(2), -np.ones(2), np.ones(2), np.ones(2), np.zeros(2, bool)).within(1.0)
+    away = replace(dom, cut=(np.array([1.0, 0.0]), -0.5))  # half of the budget goes to x0
+    c = np.array([[0.0, 1.0]])
+    assert dom.support(c) == [1]
+    assert 0.5 <= away.support(c)[0] <= 0.6
 
 
 @pytest.mark.parametrize("name", PIECEWISE)

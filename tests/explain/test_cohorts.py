@@ -293,8 +293,8 @@ def test_the_text_holds_rules_conditions_and_errors():
         ({"holdout": "a"}, "holdout is the share of rows kept for measuring.*got 'a'"),
         ({"seed": -1}, "seed must be a whole number, at least 0, got -1"),
         ({"seed": "1"}, "seed must be a whole number, at least 0, got '1'"),
-        ({"output": "loan"}, r"no output 'loan' is explained: there are 1 \(y0\)"),
-        ({"output": 3}, "no output 3 is explained"),
+        ({"output": "loan"}, r"no output 'loan': the explanation has 1 \(y0\)"),
+        ({"output": 3}, "no output 3: the explanation has 1"),
     ],
 )
 def test_what_cannot_be_done_is_said(options, words):

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.compose import ColumnTransformer
+from sklearn.neural_network import MLPRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OrdinalEncoder
 
+import gatewise as gw
 from gatewise.explain.cohorts import merge
 from gatewise.explain.cohorts import sample as sampling
 from gatewise.explain.cohorts import search as searching
 from gatewise.explain.cohorts import tree as trees
-from gatewise.explain.cohorts.words import described, formula, joined, together
+from gatewise.explain.cohorts.cohorts import cohorts
+from gatewise.explain.cohorts.words import _conjunction, described, formula, joined, together
 from gatewise.explain.groups import Group
 
 SEEDS = st.integers(0, 10_000)
@@ -231,3 +240,39 @@ def test_made_rows_count_less_where_the_data_are_enough():
     np.testing.assert_allclose(beta, slow, rtol=1e-6, atol=1e-9)
     many, _ = grown._weighed(64)
     np.testing.assert_array_equal(many.z, s.z)
+
+
+def test_numbered_categories_are_said_by_name():
+    x = np.array([[0.0], [1], [2], [3]])
+    size = "size (S < M < L < XL)"
+    levels = {size: ("S", "M", "L", "XL")}
+    cuts = (np.array([0.5, 1.5, 2.5]),)
+    for op, cut, words, passed in (
+        ("<=", 1, "size is S or M", [True, True, False, False]),
+        (">", 1, "size is L or XL", [False, False, True, True]),
+        (">", 2, "size is XL", [False, False, False, True]),
+    ):
+        sides = {0: (0, cut) if op == "<=" else (cut + 1, 3)}
+        (found,) = _conjunction(sides, cuts, [size], {}, levels)
+        assert (str(found), found.op, found.threshold) == (words, op, cuts[0][cut])
+        assert found.holds(x).tolist() == passed
+    (plain,) = _conjunction({0: (0, 1)}, cuts, [size], {}, {})
+    assert str(plain) == f"{size} <= 1.5"
+
+
+def test_cohorts_of_a_pipeline_say_ordinal_categories():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"size": rng.choice(["S", "M", "L"], 400), "a": rng.normal(size=400)})
+    code = table["size"].map({"S": 0, "M": 1, "L": 2}).to_numpy()
+    y = np.where(code > 0.5, 3 * table.a, -3 * table.a)
+    parts = ColumnTransformer(
+        [("o", OrdinalEncoder(categories=[["S", "M", "L"]]), ["size"])], remainder="passthrough"
+    )
+    net = MLPRegressor(hidden_layer_sizes=(16, 16), max_iter=300, random_state=0, alpha=1e-6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = make_pipeline(parts, net).fit(table, y)
+    found = cohorts(gw.explain(model, table), max_rules=4)
+    said = {c.text for some in found.conditions for one in some for c in one if c.text}
+    assert said and said <= {"size is S", "size is L", "size is M or L", "size is S or M"}
+    assert (found.assign(table) == found.ids).all()

@@ -97,8 +97,12 @@ def test_a_targets_label_that_the_output_is_named_after_is_its_yes():
 @pytest.mark.parametrize(
     ("classes", "target", "words"),
     [
-        (("alive", "dead"), (False, True), "the target holds '0', '1', the model says 'dead' or"),
-        ((0, 1), ("alive", "dead"), "the target holds 'alive', 'dead', the model says '1' or not"),
+        (
+            ("alive", "dead"),
+            (False, True),
+            "the target holds '0', '1', the model says 'alive', 'dead'",
+        ),
+        ((0, 1), ("alive", "dead"), "the target holds 'alive', 'dead', the model says '0', '1'"),
         (("a", "b", "c"), (0, 1), "the target holds '0', '1', the model says 'a', 'b', 'c': map"),
     ],
 )

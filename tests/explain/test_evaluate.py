@@ -241,12 +241,18 @@ def test_stability_is_1_for_the_same_network_and_less_for_another():
 # ---------------------------------------------------------------- predictive accuracy
 
 
+def names(*said, task=None):
+    """A network whose outputs are called so: what `accuracies` reads of it."""
+    network = mlp(2, max(len(said), 1))
+    return dataclasses.replace(network, output_names=said, task=task)
+
+
 def test_accuracy_and_auc_against_sklearn():
     rng = np.random.default_rng(0)
     data = rng.standard_normal((400, 4))
     yes = data[:, 0] + data[:, 1] + 0.5 * rng.standard_normal(400) > 0
     logit = data[:, :1] + 1.3 * data[:, 1:2]
-    found = accuracies(logit, ("yes",), True, np.where(yes, "yes", "no"), data, 0)
+    found = accuracies(names("yes"), logit, np.where(yes, "yes", "no"), data, 0)
     assert [a.metric for a in found] == ["accuracy", "AUC"]
     assert found[0].network == pytest.approx(((logit[:, 0] > 0) == yes).mean())
     assert found[1].network == pytest.approx(roc_auc_score(yes, logit[:, 0]))
@@ -274,7 +280,7 @@ def test_r_squared_of_a_quantity_and_of_its_linear_model():
     rng = np.random.default_rng(1)
     data = rng.standard_normal((300, 3))
     y = np.abs(data[:, 0]) + data[:, 1]
-    (a,) = accuracies(y[:, None], (), False, y, data, 0)
+    (a,) = accuracies(names(), y[:, None], y, data, 0)
     assert (a.metric, a.network) == ("R²", 1)
     residual = (
         y
@@ -287,17 +293,17 @@ def test_r_squared_of_a_quantity_and_of_its_linear_model():
 def test_three_classes_are_matched_by_name_and_strange_labels_are_left_out():
     rng = np.random.default_rng(2)
     outputs, data = rng.standard_normal((90, 3)), rng.standard_normal((90, 2))
-    names = np.array(["a", "b", "c"])
-    (found,) = accuracies(outputs, ("c", "b", "a"), True, names[2 - outputs.argmax(1)], data, 0)
+    network, answers = names("c", "b", "a"), np.array(["a", "b", "c"])[2 - outputs.argmax(1)]
+    (found,) = accuracies(network, outputs, answers, data, 0)
     assert found.network == 1
-    assert accuracies(outputs, ("c", "b", "a"), True, np.array(["d"] * 90), data, 0) == []
-    assert accuracies(outputs, (), True, np.arange(5), data, 0) == []
+    assert accuracies(network, outputs, np.array(["d"] * 90), data, 0) == []
+    assert accuracies(network, outputs, np.arange(5), data, 0) == []
 
 
 def test_a_target_that_is_missing_in_places_is_left_out():
     data = np.arange(40.0)[:, None]
     y = np.where(np.arange(40) % 4 == 0, np.nan, data[:, 0])
-    (a,) = accuracies(data, (), False, y, data, 0)
+    (a,) = accuracies(names(), data, y, data, 0)
     assert (a.rows, a.network) == (30, 1) and a.linear == pytest.approx(1)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -291,3 +294,54 @@ def test_a_direction_has_a_number_for_each_input():
     ):
         with pytest.raises(DataError, match=words):
             gw.trace(exp, exp.data, way)
+
+
+def test_a_mask_of_reference_rows_is_of_the_rows_kept_or_of_the_table_as_it_came():
+    """Bad rows that were skipped are left out of the mask as they were out of the table."""
+    network = mlp(2, 5, 1)
+    x = rows(network, 10).numpy()
+    x[3, 0] = np.nan
+    good = np.arange(10) != 3
+    mask = np.arange(10) % 2 == 1
+    whole, short = (
+        gw.explain(network, x, reference=m, on_bad_rows="skip") for m in (mask, mask[good])
+    )
+    np.testing.assert_array_equal(whole.reference, x[mask & good].mean(0))
+    np.testing.assert_array_equal(whole.reference, short.reference)
+    np.testing.assert_array_equal(short.against(mask).reference, whole.reference)
+    np.testing.assert_array_equal(
+        gw.integrated_gradients(short, baseline=mask).baseline[0], whole.reference
+    )
+    codes = [gw.reason_codes(short, 1, reference=m).codes for m in (mask, mask[good])]
+    np.testing.assert_array_equal(*codes)
+    with pytest.raises(DataError, match="each of the 9 rows, or of the 10 before 1 were left out"):
+        short.against(mask[:8])
+    with pytest.raises(DataError, match=r"each of the 10 rows$"):
+        gw.explain(network, x[good].repeat(2, 0)[:10], reference=mask[:9])
+
+
+def test_the_facade_says_its_options():
+    """Every name of gatewise has its keywords in its signature, none of them behind **."""
+    for name in gw.__all__:
+        thing = getattr(gw, name)
+        if inspect.isfunction(thing):
+            kinds = {p.kind for p in inspect.signature(thing).parameters.values()}
+            assert inspect.Parameter.VAR_KEYWORD not in kinds, name
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "own"),
+    [
+        (gw.recourse, "recourse.recourse.recourse", {"network", "model"}),
+        (gw.integrated_gradients, "integrated.integrated_gradients", {"source", "x"}),
+        (gw.profile, "profile.profile", {"source"}),
+        (gw.evaluate, "evaluation.evaluate.evaluate", {"exp"}),
+    ],
+)
+def test_the_facade_has_the_options_of_what_it_calls_and_their_defaults(ours, theirs, own):
+    module, name = theirs.rsplit(".", 1)
+    inner = getattr(importlib.import_module(f"gatewise.explain.{module}"), name)
+    mine, asked = (inspect.signature(f).parameters for f in (ours, inner))
+    assert set(asked) - own <= set(mine)
+    for key in set(asked) & set(mine) - own:
+        assert mine[key].default == asked[key].default, key

@@ -356,3 +356,16 @@ def test_external_data_is_looked_for_everywhere(folder, where):
     file.write_bytes(made.SerializeToString())
     with pytest.raises(UnsafeModel, match="'hidden'"):
         read_onnx(file)
+
+
+@pytest.mark.parametrize("kind", ["UNDEFINED", "GRAPH", "TYPE_PROTO"])
+def test_an_attribute_of_a_type_that_holds_no_numbers_is_refused(kind, monkeypatch):
+    """onnx.checker refuses it first; where it does not, the walk does."""
+    made = small()
+    node = next(n for n in made.graph.node if n.op_type == "LeakyRelu")
+    node.attribute[0].type = onnx.AttributeProto.AttributeType.Value(kind)
+    with pytest.raises(GatewiseError):
+        read_onnx(made.SerializeToString())
+    monkeypatch.setattr(onnx.checker, "check_model", lambda *a, **k: None)
+    with pytest.raises(GatewiseError):
+        read_onnx(made.SerializeToString())

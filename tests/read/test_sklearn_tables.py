@@ -327,8 +327,31 @@ def test_unknown_categories():
 def test_ordinal_codes_are_in_transformed_units_and_later_scaling_folds():
     parts = make_pipeline(of((OrdinalEncoder(), ["sex", "rooms"])), StandardScaler())
     net = agree(fit(parts), TABLE)
-    assert net.feature_names == ("OrdinalEncoder(sex)", "OrdinalEncoder(rooms)")
+    assert net.feature_names[0] == "sex (female < male)"
     assert set(net.prepare(TABLE)[:, 0]) == {0.0, 1.0}
+    assert net.prepare.levels["sex (female < male)"] == ("female", "male")
+
+
+def test_ordinal_columns_are_named_by_their_categories_in_the_order_of_their_numbers():
+    table = pd.DataFrame(
+        {
+            "size": ["S", "M", "L", "S", "L", np.nan] * 5,
+            "town": [f"the town called {k % 5}" for k in range(30)],
+            "rare": ["a", "b", "c", "c", "b", "b"] * 5,
+        }
+    )
+    sizes = OrdinalEncoder(categories=[["S", "M", "L", np.nan]], encoded_missing_value=-1)
+    rare = OrdinalEncoder(min_frequency=6)
+    parts = of((sizes, ["size"]), (OrdinalEncoder(), ["town"]), (rare, ["rare"]))
+    net = agree(fit(parts, table=table, y=np.arange(30.0)), table)
+    towns = tuple(f"the town called {k}" for k in range(5))
+    assert net.prepare.levels == {
+        "town (the town called 0 < ... < the town called 4)": towns,
+        "rare (b < c < (infrequent))": ("b", "c", "(infrequent)"),
+    }
+    assert net.feature_names[0] == "size (S < M < L)"  # -1 is no level, so it has none
+    x = net.prepare(table)
+    assert x[:6, 0].tolist() == [0, 1, 2, 0, 2, -1] and x[:3, 2].tolist() == [2, 0, 1]
 
 
 def test_bins_are_named_by_their_edges_in_original_units():

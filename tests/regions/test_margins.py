@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,14 +12,15 @@ from hypothesis import strategies as st
 import gatewise as gw
 import shared
 from cases import CASES, PIECEWISE
+from gatewise.ir.kinds import Pieces
 from gatewise.patterns.observe import pattern
 from gatewise.regions import margins as room
 from gatewise.regions.constraints import frozen
-from gatewise.regions.facets import facets
 from gatewise.regions.halfspaces import region
 from gatewise.regions.lines import trace
-from gatewise.regions.norms import plan
-from nets import F64, mlp, networks, rows
+from gatewise.regions.nearest import nearest_facets
+from gatewise.regions.norms import continuous, plan
+from nets import F64, mlp, networks, rows, tensor
 from oracles import vnnlib
 
 
@@ -145,7 +148,7 @@ def test_the_nearest_wall_is_a_facet(network, seed):
     """A step just short of its foot stays in the region, one just beyond it changes its unit."""
     x, scale = rows(network, 8, seed), scales(network, seed)
     home = region(network, x)
-    found = facets(network, x, home.pattern, scale)
+    found = nearest_facets(network, x, home.pattern, scale)
     torch.testing.assert_close(found.distance, quick(network, x, scale)[2], rtol=1e-9, atol=1e-13)
     for i in range(8):
         if found.gate[i] < 0:
@@ -168,7 +171,7 @@ def test_a_feature_that_is_held_fixed_does_not_move():
     network = mlp(4, 12, 12, 1, seed=4)
     x, scale = rows(network, 10), scales(network)
     scale[2] = 0
-    found = facets(network, x, pattern(network, x), scale)
+    found = nearest_facets(network, x, pattern(network, x), scale)
     assert (found.foot[:, 2] == 0).all()
     assert (found.foot[:, [0, 1, 3]] != 0).any(1).all()
 
@@ -203,3 +206,31 @@ def test_real_networks(name):
     line = trace(network, x, rows(network, 2), -2, 3)
     assert line.error.max() <= 1e-12 * (1 + line.values.abs().max())
     assert len(line.t) > 100
+
+
+def test_steps_are_the_gates_that_are_not_continuous():
+    """Slopes may be one a unit while knots are one for all."""
+    for gate in ("relu", "leaky", "hardtanh", "abs", "step"):
+        network = mlp(2, 4, 1, gate=gate)
+        assert all(map(continuous, network.nodes)) == (gate != "step")
+    wide = Pieces(
+        torch.tensor([-1.0, 1.0], dtype=F64),
+        torch.tensor([[0.0, 0, 0], [1, 2, 3], [0, 0, 0]], dtype=F64),
+        torch.tensor([[-1.0, -2, -3], [0, 0, 0], [1, 2, 3]], dtype=F64),
+        (False, False),
+    )
+    node = dataclasses.replace(network.nodes[0], kind=wide)
+    assert continuous(node)
+    jump = dataclasses.replace(wide, offsets=wide.offsets + torch.tensor([0, 0, 1e-9]))
+    assert not continuous(dataclasses.replace(node, kind=jump))
+
+
+@pytest.mark.parametrize("slope", [1e-25, 1e14, 1e20])
+def test_slopes_whose_squares_float32_does_not_hold(slope):
+    network = mlp(3, 8, 8, 8, 2, seed=5, gate="leaky")
+    kind = Pieces(tensor(0), tensor(slope, 1), tensor(0, 0), (False,))
+    nodes = [
+        dataclasses.replace(n, kind=kind) if isinstance(n.kind, Pieces) else n
+        for n in network.nodes
+    ]
+    compare(dataclasses.replace(network, nodes=tuple(nodes)), rows(network, 10), scales(network))

@@ -124,3 +124,11 @@ def test_the_files_hold_the_cohorts(found, tmp_path):
     assert table["condition"].to_pylist() == [found.condition(k) for k in range(len(found))]
     save(found.explanation, tmp_path / "out")
     assert not (tmp_path / "out" / "cohorts.parquet").exists()
+
+
+def test_of_several_outputs_a_decision_is_one_against_the_rest(explained, found):
+    e = explained(4, 12, 3, rows=300, target=np.arange(300) % 3, target_name="kind")
+    several = cohorts(e, max_rules=2, output=1)
+    names = [c.name for c in cohort_view.view(several).columns]
+    assert {"Same decision (against the rest)", "Right (against the rest)"} <= set(names)
+    assert "against the rest" not in " ".join(c.name for c in cohort_view.view(found).columns)

@@ -14,7 +14,7 @@ from gatewise.explain.evaluation.evaluate import Evaluation, evaluate
 from gatewise.explain.explanation import explain
 from gatewise.explain.reasons import reason_codes
 from gatewise.explain.recourse.recourse import recourse
-from gatewise.show.report import html
+from gatewise.show.report import html, report
 from nets import mlp
 
 
@@ -106,6 +106,8 @@ def test_what_is_no_result_is_refused(mine, objects, words):
 
 def test_unknown_names_and_what_is_no_explanation(mine, tmp_path):
     with pytest.raises(DataError, match="report takes no cohort=: beside the explanation it shows"):
+        report(mine, tmp_path / "r.html", cohort=1)
+    with pytest.raises(TypeError, match="'cohort'"):
         gw.report(mine, tmp_path / "r.html", cohort=1)
     for given in (mine[:3], mine.network, None):
         for write in (gw.report, gw.save):

@@ -76,6 +76,7 @@ def difference(network: Network, a: int, b: int) -> Network:
         output=name,
         head=(odds,) if is_softmax(network) else (),
         output_names=(title,),
+        classes=(),  # above 0 says one of a pair, and there may be others
         notes=(*network.notes, f"the output is a difference of two: {title}"),
     )
 

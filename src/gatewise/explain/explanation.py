@@ -261,7 +261,7 @@ class Explanation:
 
     def against(self, reference: Any) -> Explanation:
         """The same rules with contributions from another reference: see `reference_row`."""
-        base, name = reference_row(self.data, self.feature_names, reference)
+        base, name = reference_row(self.matrix, self.feature_names, reference)
         require_range(self.coefficients, self.intercepts, self.ids, self.matrix, base)
         return replace(self, reference=base, reference_name=name)
 

@@ -121,6 +121,8 @@ def describe(exp: Explanation) -> dict[str, Any]:
             "parameters": network.parameters,
             "gate_units": exp.census.pattern.units,
             "head": [n.layer for n in network.head],
+            "task": network.task,
+            "classes": list(network.classes),
             "notes": list(exp.notes),
         },
         "features": list(exp.feature_names),

@@ -37,7 +37,7 @@ def reference_of(
     prepared = network.prepare is None or mask_of(reference, names) is not None
     raw = None if prepared else _raw_row(reference, names, matrix, target_name)
     given = reference if raw is None else inputs_of(network, raw).values
-    return reference_row(matrix.values, names, given, target_name)
+    return reference_row(matrix, names, given, target_name)
 
 
 def _raw_row(given: Any, names: Sequence[str], matrix: Matrix, ignored: str) -> Any:

@@ -45,15 +45,18 @@ def pick_outputs(
     return chosen, tuple(names[i] for i in chosen)
 
 
-def output_index(asked: Any, names: Sequence[str]) -> int:
-    """A whole number is a position; a text is a name, or else a position written out."""
+def output_index(asked: Any, names: Sequence[str], where: str = "the network has") -> int:
+    """A whole number is a position; a text is a name, or else a position written out.
+
+    where: says whose names they are, where they are not the network's.
+    """
     if isinstance(asked, str) and asked in names:
         return list(names).index(asked)
     position = whole(asked)
     if position is not None and -len(names) <= position < len(names):
         return position % len(names)
     raise DataError(
-        f"no output {asked!r}: the network has {len(names)} ({listed(names)}), and each is picked "
+        f"no output {asked!r}: {where} {len(names)} ({listed(names)}), and each is picked "
         f"by its name or its position, counted from 0"
     )
 
@@ -68,3 +71,11 @@ def whole(asked: Any) -> int | None:
         return operator.index(asked)
     except TypeError:
         return None
+
+
+def at_least_one(value: Any, name: str) -> int:
+    """A whole number from 1 up; a number written out is none here."""
+    number = None if isinstance(value, str) else whole(value)
+    if number is None or number < 1:
+        raise DataError(f"{name} must be a whole number, at least 1, got {value!r}")
+    return number

@@ -209,7 +209,7 @@ def _rows(exp: Explanation, rows: Any) -> Ids:
 def _reference(exp: Explanation, given: Any) -> tuple[Floats, str]:
     if given is None:
         return exp.reference, exp.reference_name
-    return reference_row(exp.data, exp.feature_names, given)
+    return reference_row(exp.matrix, exp.feature_names, given)
 
 
 def _folded(values: Floats, members: Sequence[tuple[int, ...]]) -> Floats:

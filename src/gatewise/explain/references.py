@@ -11,28 +11,30 @@ from numpy.typing import NDArray
 
 from gatewise.errors import DataError
 from gatewise.explain.compute import Floats, mean
-from gatewise.tables import as_row, counted
+from gatewise.tables import Matrix, as_row, counted
 
 MEAN = "the mean of the data"
 
 
 def reference_row(
-    values: Floats, names: Sequence[str], given: Any, ignored: str = ""
+    matrix: Matrix, names: Sequence[str], given: Any, ignored: str = ""
 ) -> tuple[Floats, str]:
     """A row (features,) and what to call it.
 
     given: None or "mean", "median", "zero", "row 17" (a position among these rows); a mask of
-    rows (a cohort: truth values in an array, a Series or a list), whose mean is taken; else a row
+    rows (a cohort: truth values in an array, a Series or a list, one for each row here or for each
+    row of the table as it came, bad rows included), whose mean is taken; else a row
     of numbers, in order or by name (a dict, a Series, a table of one row). ignored: a name that
     may be among them and is left out.
     """
+    values = matrix.values
     if given is None or (isinstance(given, str) and given == "mean"):
         return mean(values), MEAN
     if isinstance(given, str):
         return _named(values, given)
     mask = mask_of(given, names)
     if mask is not None:
-        return _cohort(values, mask)
+        return _cohort(matrix, mask)
     return as_row(given, names, "reference", ignored), "the given reference"
 
 
@@ -85,12 +87,16 @@ def _row(values: Floats, place: int) -> tuple[Floats, str]:
     return values[place].copy(), f"row {place % len(values)}"
 
 
-def _cohort(values: Floats, mask: NDArray[np.bool_]) -> tuple[Floats, str]:
-    if mask.shape != (len(values),):
+def _cohort(matrix: Matrix, mask: NDArray[np.bool_]) -> tuple[Floats, str]:
+    left, rows = len(matrix.skipped), len(matrix.values)
+    if left and mask.shape == (rows + left,):
+        mask = mask[matrix.index]
+    if mask.shape != (rows,):
+        whole = f", or of the {rows + left} before {left} were left out" if left else ""
         raise DataError(
             f"the mask of reference rows has shape {mask.shape}: give one truth value for each of "
-            f"the {counted(len(values), 'row')}"
+            f"the {counted(rows, 'row')}{whole}"
         )
     if not mask.any():
         raise DataError("the mask of reference rows picks no row: pick at least one")
-    return mean(values[mask]), f"the mean of {counted(int(mask.sum()), 'row')}"
+    return mean(matrix.values[mask]), f"the mean of {counted(int(mask.sum()), 'row')}"

@@ -18,7 +18,7 @@ from gatewise.ir.pattern import Pattern
 from gatewise.linear.affine_map import AffineMap
 from gatewise.patterns.hashing import group
 from gatewise.patterns.observe import pattern as pattern_of
-from gatewise.regions.facets import Facets, facets
+from gatewise.regions.nearest import Nearest, nearest_facets
 from gatewise.tables import counted
 
 Floats = NDArray[np.float64]
@@ -135,7 +135,7 @@ def stops(
     x, ids = torch.from_numpy(exp.data[picked]), exp.ids[picked]
     scale = torch.from_numpy(exp.scale if exp.scale.any() else np.ones_like(exp.scale))
     home = exp.census.pattern[ids]
-    found = facets(network, network.rows(x), home, scale)
+    found = nearest_facets(network, network.rows(x), home, scale)
     beyond, flips = _across(network, x, home, found, scale)
     slope, s = exp.coefficients[ids, o], scale.numpy()
     across = AffineMap(network, beyond).rows([exp.outputs[o]])[0][:, 0].cpu().numpy()
@@ -165,7 +165,7 @@ def stops(
 
 
 def _across(
-    network: Network, x: torch.Tensor, home: Pattern, found: Facets, scale: torch.Tensor
+    network: Network, x: torch.Tensor, home: Pattern, found: Nearest, scale: torch.Tensor
 ) -> tuple[Pattern, Ids]:
     """The first pattern met beyond each facet, and how many units it changes; 0 where none was."""
     bits, flips = home.bits.copy(), np.zeros(len(x), np.int64)

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewise.errors import DataError
-from gatewise.explain.names import output_names
-from gatewise.ir.network import Network
+from gatewise.ir.network import Network, Task
 from gatewise.tables import listed
 
 Floats = NDArray[np.float64]
@@ -46,13 +45,14 @@ class Target:
         return self.names[int(counts.argmax())], float(counts.max() / len(rows))
 
 
-def target_of(given: NDArray[Any], outputs: int, head: bool) -> Target:
-    """A target as a quantity or as labels; head: was a sigmoid or the like set aside?
+def target_of(given: NDArray[Any], outputs: int, task: Task | None) -> Target:
+    """A target as a quantity or as labels.
 
-    More than two numbers for one output with no head are a quantity.
+    Numbers are a quantity for one output that regresses; for one that does not say what it does,
+    where there are more than two of them.
     """
     given = np.asarray(given).reshape(-1)
-    if _is_measured(given, outputs, head):
+    if _is_measured(given, outputs, task):
         return Target(True, given.astype(np.float64), (), np.empty(0, np.int64))
     texts = [_text(value) for value in given.tolist()]
     names = sorted({text for text in texts if text is not None})
@@ -61,10 +61,10 @@ def target_of(given: NDArray[Any], outputs: int, head: bool) -> Target:
     return Target(False, np.empty(0), tuple(names), codes)
 
 
-def _is_measured(given: NDArray[Any], outputs: int, head: bool) -> bool:
-    if given.dtype.kind not in "iuf" or outputs > 1 or head:
+def _is_measured(given: NDArray[Any], outputs: int, task: Task | None) -> bool:
+    if given.dtype.kind not in "iuf" or outputs > 1 or task == "classification":
         return False
-    return len(np.unique(given[np.isfinite(given.astype(np.float64))])) > 2
+    return task == "regression" or len(np.unique(given[np.isfinite(given.astype(np.float64))])) > 2
 
 
 def _text(value: Any) -> str | None:
@@ -90,43 +90,50 @@ class Reading:
     how: str
 
 
-def reading(t: Target, names: tuple[str, ...], outputs: int, classes: bool) -> Reading | None:
+def reading(
+    t: Target, names: tuple[str, ...], outputs: int, classes: tuple[str, ...] = ()
+) -> Reading | None:
     """What the outputs say of a target's labels; None where they do not fit together.
 
     One output above 0 says the label it is named after, or else the second in order; of several,
-    the largest says the label of its name, or else of its place. classes: the names are the
-    model's classes, so that nothing else is tried. Raises DataError where a target holds others.
+    the largest says the label of its name, or else of its place. classes: the model's own, so that
+    nothing else is tried. Raises DataError where a target holds others.
     """
     if t.measured or not t.names:
         return None
     return _of_one(t, names, classes) if outputs == 1 else _of_many(t, names, outputs, classes)
 
 
-def _of_one(t: Target, names: tuple[str, ...], classes: bool) -> Reading | None:
+def _of_one(t: Target, names: tuple[str, ...], classes: tuple[str, ...]) -> Reading | None:
     if len(t.names) != 2:
         return None
-    found = [i for i, label in enumerate(t.names) if names and _key(label) == _key(names[0])]
-    if classes and not found:
-        raise _other(t, f"'{names[0]}' or not")
+    keys = [_key(label) for label in t.names]
+    if classes and set(keys) != {_key(label) for label in classes}:
+        raise _other(t, classes)
+    said = classes[-1:] or names[:1]
+    found = [i for i, key in enumerate(keys) if said and key == _key(said[0])]
     yes = found[0] if found else 1
     how = f"an output above 0 is read as “{t.names[yes]}”"
     return Reading(np.array([1 - yes, yes]), how)
 
 
-def _of_many(t: Target, names: tuple[str, ...], outputs: int, classes: bool) -> Reading | None:
+def _of_many(
+    t: Target, names: tuple[str, ...], outputs: int, classes: tuple[str, ...]
+) -> Reading | None:
     place = {_key(name): i for i, name in enumerate(t.names)}
     by_place = tuple(map(str, range(outputs)))
-    for said, what in ((names, "name"), (by_place, "index")):
+    for said, what in ((classes or names, "name"), (by_place, "index")):
         answers = [_key(str(name)) for name in said]
         if set(place) <= set(answers) and len(set(answers)) == outputs:
             codes = np.array([place.get(a, -2) for a in answers])
             return Reading(codes, f"the largest output, matched to the target by {what}")
         if classes:
-            raise _other(t, listed([f"'{name}'" for name in names]))
+            raise _other(t, classes)
     return None
 
 
-def _other(t: Target, said: str) -> DataError:
+def _other(t: Target, classes: tuple[str, ...]) -> DataError:
+    said = listed([f"'{name}'" for name in classes])
     return DataError(
         f"the target holds {listed([repr(name) for name in t.names])}, the model says {said}: map "
         "the target's values to the model's classes"
@@ -137,28 +144,23 @@ def target(network: Network, given: Any, rows: int) -> Target | None:
     """The Target of a network's rows, if it has one value a row."""
     if given is None or np.asarray(given).size != rows:
         return None
-    return target_of(np.asarray(given), network.outputs, bool(network.head))
+    return target_of(np.asarray(given), network.outputs, task_of(network))
 
 
 def read_target(network: Network, t: Target) -> Reading | None:
-    """`reading` of a target for a network's outputs."""
-    return reading(t, network.output_names, network.outputs, names_classes(network))
+    """`reading` of a target for a network's outputs; None where they are quantities."""
+    if network.task == "regression":
+        return None
+    return reading(t, network.output_names, network.outputs, network.classes)
 
 
-def names_classes(network: Network) -> bool:
-    """Are the outputs named after the classes of a scikit-learn classifier?
-
-    Its reader calls outputs that stand for no class y, or y0, y1, ...; a contrast has two names.
-    """
-    # A Network does not say who read it: its preparation, or the note of the check, does.
-    read = network.prepare is not None or any("scikit-learn" in note for note in network.notes)
-    names = output_names(network)
-    plain = ("y",) if network.outputs == 1 else tuple(f"y{i}" for i in range(len(names)))
-    own = not network.nodes or network.nodes[-1].layer != "Difference"
-    return read and own and bool(network.output_names) and names != plain
+def task_of(network: Network) -> Task | None:
+    """What the network says it does, or else what was set aside from its end does."""
+    head = {node.layer.lower().replace("_", "").replace(" ", "") for node in network.head}
+    return network.task or (None if head.isdisjoint(DECIDING) else "classification")
 
 
 def decides(network: Network, read: Reading | None) -> bool:
-    """Do the outputs decide? A sigmoid or softmax set aside, or a target of classes, says so."""
-    head = {node.layer.lower().replace("_", "").replace(" ", "") for node in network.head}
-    return read is not None or not head.isdisjoint(DECIDING)
+    """Do the outputs decide? The network says so, or its head; else a target of classes does."""
+    task = task_of(network)
+    return read is not None if task is None else task == "classification"

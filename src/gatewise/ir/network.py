@@ -7,7 +7,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ from gatewise.numeric import as_float_dtype, as_tensor
 
 T = TypeVar("T")
 INPUT = "input"
+Task = Literal["classification", "regression"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +54,9 @@ class Network:
 
     head: what was set aside from the end (a softmax, say), so that f gives logits;
     notes: everything the reader did that a user must know;
-    prepare: from a raw table to the network's input, where the model had non-affine columns.
+    prepare: from a raw table to the network's input, where the model had non-affine columns;
+    task: what the outputs are for, None where nobody said; classes: the labels that they tell
+    apart, one an output (the largest wins), or of one output (no, yes): yes above 0.
     """
 
     nodes: tuple[Node, ...]
@@ -66,6 +69,8 @@ class Network:
     feature_names: tuple[str, ...] = ()
     output_names: tuple[str, ...] = ()
     prepare: Callable[[Any], Any] | None = None
+    task: Task | None = None
+    classes: tuple[str, ...] = ()
 
     @property
     def inputs(self) -> int:

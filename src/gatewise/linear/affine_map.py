@@ -80,9 +80,7 @@ class AffineMap:
         """
         rows = self._rows(x, self.network.inputs).abs()
         frozen = freeze(self.network, self.pattern[:1])
-        ahead, back = path_terms(frozen), path_terms(frozen, backward=True)
-        terms = 2 * (max(ahead, back) + ahead + self.network.inputs) + 8
-        return gamma(terms, self.network.dtype) * self._walk(rows, _spread)
+        return rounding(frozen) * self._walk(rows, lambda part, v: torch.add(*spread(part, v)))
 
     def frozen(self, vectors: int = 1) -> Iterator[tuple[slice, Network]]:
         """The frozen networks of successive chunks of patterns, sized for `vectors` each."""
@@ -141,6 +139,7 @@ def magnitudes(frozen: Network) -> Network:
             lost = underflow(kind.terms, frozen.dtype) / unit_roundoff(frozen.dtype)
             raised = lost if kind.bias is None else kind.bias + lost
             bias = torch.as_tensor(raised, dtype=frozen.dtype, device=frozen.device)
+            bias = bias.expand(1, 1, *node.shape) if kind.batched and not bias.ndim else bias
             kind = dataclasses.replace(kind, bias=bias)
         nodes.append(dataclasses.replace(node, kind=kind))
     return dataclasses.replace(frozen, nodes=tuple(nodes))
@@ -151,8 +150,14 @@ def _forward(frozen: Network, x: Tensor) -> Tensor:
     return y.reshape(-1, frozen.outputs).expand(len(x), -1)
 
 
-def _spread(frozen: Network, x: Tensor) -> Tensor:
-    """M |x| + m, (P, outputs), and what underflow can lose on the walk back, over u.
+def rounding(frozen: Network) -> float:
+    """What M |x| + m is to be multiplied by: see `AffineMap.bound`."""
+    ahead, back = path_terms(frozen), path_terms(frozen, backward=True)
+    return gamma(2 * (max(ahead, back) + ahead + frozen.inputs) + 8, frozen.dtype)
+
+
+def spread(frozen: Network, x: Tensor) -> tuple[Tensor, Tensor]:
+    """M |x| + m, (P, outputs), and what underflow can lose on the walk back, over u, (P, 1).
 
     There a product lost at a node is worth the size of the value it would have multiplied.
     """
@@ -168,7 +173,7 @@ def _spread(frozen: Network, x: Tensor) -> Tensor:
 
     start = x.reshape(len(x), 1, *frozen.input_shape)
     size = fold(magnitudes(frozen), start, step)[frozen.output].reshape(-1, frozen.outputs)
-    return size + lost[0]
+    return size, lost[0]
 
 
 def _backward(frozen: Network, g: Tensor) -> Tensor:

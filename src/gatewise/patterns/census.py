@@ -147,7 +147,8 @@ def _merge(parts: list[Census]) -> Census:
 def _ordered(parts: list[Census]) -> Census:
     """The census of all parts, largest cluster first, ties in order of hash."""
     c = _merge(parts)
-    order = np.argsort(-c.counts, kind="stable")
+    places = np.arange(len(c.counts))
+    order = np.argsort((c.counts.max() - c.counts) * len(places) + places)  # as a stable sort does
     if np.array_equal(order, np.arange(len(order))):
         return c
     rank = np.empty_like(order)

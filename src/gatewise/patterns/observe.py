@@ -19,7 +19,7 @@ from gatewise.patterns.exact import settle
 from gatewise.patterns.thresholds import thresholds
 from gatewise.patterns.ties import Ties
 
-BATCH_BYTES = 4 << 20  # of one value at the widest node: a few of them fit the last-level cache
+BATCH_BYTES = 1 << 22  # of one value at the widest node: a few of them fit the last-level cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,8 +109,9 @@ def _near(kind: Pieces | Winner, xs: list[Tensor], codes: Tensor, limit: Tensor)
     found = None
     for knot in kind.knots:
         distance = (xs[0] - knot).abs_() if knot.any() else xs[0].abs()
-        near = distance <= limit
-        if near.any():
+        # The nearest row of each unit first: most batches have none that is near.
+        if not bool((distance.amin(0) > limit).all()):
+            near = distance <= limit
             found = near if found is None else found | near
     return found
 

@@ -23,6 +23,7 @@ def read(
     output: int | str | None = None,
     feature_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
+    classes: Sequence[Any] | None = None,
 ) -> Network:
     """The Network of a model, checked to compute what the model computes in eval mode.
 
@@ -30,11 +31,14 @@ def read(
     an .onnx or .pt2 file, or a list of (W, b) with W (out, in) and ReLU between.
     example: one row or a few of the model's input, rows first; needed where its shape cannot be
     told from the model. output: which one, where the model returns several.
+    classes: the labels of a classifier, in order: one an output (its logit), or the two that one
+    output tells apart, (no, yes). A scikit-learn classifier says its own.
     dtype, device: what the Network computes in; the model is copied, never changed.
     Raises ModelError (UnsupportedLayer, UnsafeModel, CorruptModel, ReadingMismatch).
     """
     chosen = as_float_dtype(dtype)
     network = _named(_dispatch(model, example, output), feature_names, output_names)
+    network = network if classes is None else _classified(network, classes)
     return network.to(chosen, device)
 
 
@@ -138,6 +142,20 @@ def _named(
             )
         network = dataclasses.replace(network, **{field: tuple(map(str, names))})  # type: ignore[arg-type]
     return network
+
+
+def _classified(network: Network, classes: Sequence[Any]) -> Network:
+    """The network as a classifier of those labels; outputs without a name are named after them."""
+    labels = () if isinstance(classes, str) else tuple(str(label) for label in classes)
+    n = network.outputs
+    if len(labels) != max(n, 2) or len(set(labels)) < len(labels):
+        raise ModelError(
+            f"classes= names {len(labels)} labels ({len(set(labels))} different), and the network "
+            f"has {n} output{'s' * (n > 1)}: give "
+            + ("one label for each" if n > 1 else "two labels, (no, yes): yes where it is above 0")
+        )
+    names = network.output_names or labels[-n:]
+    return dataclasses.replace(network, task="classification", classes=labels, output_names=names)
 
 
 __all__ = ["read"]

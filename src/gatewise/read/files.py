@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickletools
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -69,11 +70,13 @@ def _is_old_pickle(head: bytes) -> bool:
     """
     steps = 0
     try:
-        for code, _, _ in pickletools.genops(head):
-            steps += 1
-            if code.name == "STOP" or steps == STEPS:
-                return steps > 1
-    except Exception:  # noqa: BLE001 - whatever it stumbles on: it is no pickle
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escapes in what looks like text
+            for code, _, _ in pickletools.genops(head):
+                steps += 1
+                if code.name == "STOP" or steps == STEPS:
+                    return steps > 1
+    except ValueError:  # what genops raises for anything that is no pickle
         return False
     return False
 

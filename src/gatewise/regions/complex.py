@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +16,12 @@ from gatewise.ir.pattern import Pattern
 from gatewise.linear.affine_map import AffineMap
 from gatewise.regions.cells.pools import Cells
 from gatewise.regions.cells.slices import Slice
+
+if TYPE_CHECKING:
+    from gatewise.regions.adjacency import Shared
+    from gatewise.regions.boundary import Boundary
+    from gatewise.regions.simplify import Simplified
+    from gatewise.regions.statistics import Statistics
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -85,3 +92,55 @@ class Complex:
         x = self.slice.inputs(self.vertices if s is None else s)
         with torch.no_grad():
             return np.asarray(self.network(torch.from_numpy(x)).cpu().numpy(), np.float64)
+
+    # -- what is measured on it: see the module of each --
+
+    def volumes(self) -> Floats:
+        """Length, area or volume of each region (R,), in coordinates s."""
+        from gatewise.regions.volumes import volumes
+
+        return volumes(self)
+
+    def shared(self) -> Shared:
+        """Every pair of regions with a facet in common, and the units that change there."""
+        from gatewise.regions.adjacency import shared
+
+        return shared(self)
+
+    def adjacency(self) -> Any:
+        """The dual graph: scipy.sparse CSR (R, R) of bool, True where two share a facet."""
+        return self.shared().matrix
+
+    def to_networkx(self) -> Any:
+        """The dual graph as a networkx.Graph, with the unit that each edge crosses."""
+        return self.shared().to_networkx()
+
+    def boundary(self, output: int = 0, other: int | None = None, level: float = 0.0) -> Boundary:
+        """Where an output is at a level, or its difference to another one is."""
+        from gatewise.regions.boundary import boundary
+
+        return boundary(self, output, other, level)
+
+    def class_boundary(self) -> Boundary:
+        """Where the largest output changes."""
+        from gatewise.regions.boundary import class_boundary
+
+        return class_boundary(self)
+
+    def statistics(self) -> Statistics:
+        """Volumes, vertices, facets, and the units that are constant over the box."""
+        from gatewise.regions.statistics import statistics
+
+        return statistics(self)
+
+    def simplify(self) -> Simplified:
+        """A smaller network that is the same function on the box."""
+        from gatewise.regions.simplify import simplify
+
+        return simplify(self)
+
+    def to_parquet(self, path: str | Path) -> Path:
+        """A row a region, whole or not at all."""
+        from gatewise.regions.region_table import to_parquet
+
+        return to_parquet(self, path)

@@ -14,7 +14,7 @@ import numpy as np
 from gatewise.errors import DataError
 from gatewise.ir.network import Network
 from gatewise.ir.pattern import Pattern, layout
-from gatewise.regions.cells.chunks import Chunk
+from gatewise.regions.cells.chunks import Chunk, span
 from gatewise.regions.cells.gather import first_of, polygons
 from gatewise.regions.cells.pools import Cells
 from gatewise.regions.cells.slices import Slice, box_slice
@@ -50,15 +50,15 @@ def enumerate_regions(
     def seen(chunk: Chunk) -> None:
         counts[chunk.stage - 1] += len(chunk)
 
-    walk = leaves(p, workers, seen)
-    for chunk in walk:
-        found.append(chunk)
+    for chunk in leaves(p, workers, max_regions, seen):
+        if max_regions is not None and total + len(chunk) > max_regions:
+            chunk, complete = span(chunk, 0, max_regions - total), False
+        if len(chunk):
+            found.append(chunk)
         total, share = total + len(chunk), share + chunk.weight
         if progress is not None:
             progress(total, min(share, 1.0))
-        if max_regions is not None and total >= max_regions and share < 1 - 1e-12:
-            complete = False
-            walk.close()
+        if not complete:
             break
     found.sort(key=lambda c: c.order)
     names = [stage.gate.name for stage in p.stages]

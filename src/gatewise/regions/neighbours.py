@@ -158,7 +158,7 @@ def slacks(f: Frozen, x: Tensor, step: Step) -> Tensor:
     """(P, k, rows) every row of P regions at x (P, k, inputs); inf, or rate 0, where none is."""
     linear = step is without_bias
     empty = x.new_full((*x.shape[:2], 1), 0.0 if linear else torch.inf)
-    return torch.cat([empty, *_seen(f, f, x, step, lambda *a: slack(*a, linear=linear))], 2)
+    return torch.cat([empty, *_seen(f, f, x, step, lambda k, z, c: slack(k, z, c, linear))], 2)
 
 
 def sizes(f: Frozen, x: Tensor) -> Tensor:

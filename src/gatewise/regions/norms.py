@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from torch import Tensor
 from gatewise.ir.kinds import Affine, Pieces, Smooth, Winner, pull
 from gatewise.ir.network import INPUT, Network, Node, fold
 
+STEEPEST = 1e15  # a slope whose square float32 holds
 ENTRIES = 4_000_000  # of a matrix that is held whole
 KINDS = 3  # Euclidean, the dual of the largest change, Euclidean in units of the scale
 
@@ -81,7 +83,9 @@ def plan(network: Network, scale: Tensor) -> Plan:
         name: _squares(matrices[name], gate, known[gate.inputs[0]].sizes)
         for name in behind & matrices.keys()
         for gate in network.nodes
-        if gate.name == network.node(name).inputs[0] and isinstance(gate.kind, Pieces)
+        if gate.name == network.node(name).inputs[0]
+        and isinstance(gate.kind, Pieces)
+        and float(gate.kind.slopes.abs().amax()) < STEEPEST
     }
     whole = all(continuous(node) for node in network.nodes)
     return Plan(network, scale, known, matrices, squares, whole)
@@ -95,7 +99,8 @@ def _squares(matrix: Tensor, gate: Node, sizes: Tensor) -> Squares:
     steep = max(1.0, float(gate.kind.slopes.abs().amax()))
     single = torch.finfo(torch.float32)
     up = 1 + (n + 8) * single.eps
-    return Squares((small.square() * up).T.contiguous(), n * single.tiny * steep**2, most * sizes)
+    lost = 4 * n * single.tiny * steep**2  # each factor and each product may vanish
+    return Squares((small.square() * up).T.contiguous(), lost, most * sizes)
 
 
 def continuous(node: Node) -> bool:
@@ -103,8 +108,10 @@ def continuous(node: Node) -> bool:
     kind = node.kind
     if not isinstance(kind, Pieces):
         return not isinstance(kind, Smooth)
-    rise, jump = kind.slopes[1:] - kind.slopes[:-1], kind.offsets[1:] - kind.offsets[:-1]
-    return not bool((rise * kind.knots + jump).any())
+    ends = zip(
+        kind.knots, itertools.pairwise(kind.slopes), itertools.pairwise(kind.offsets), strict=True
+    )
+    return not any(bool(((b - a) * t + d - c).any()) for t, (a, b), (c, d) in ends)
 
 
 def safe(like: Tensor) -> float:

@@ -31,7 +31,8 @@ class Ball:
     """n regions within some hops of the first: pattern, point (n, inputs) inside, hops (n,).
 
     edges (e, 2): pairs of neighbours among them, each once. complete: every region within the
-    radius is there and every facet had a neighbour; else `open` regions were not looked beyond.
+    radius is there; else `open` regions were not looked beyond, or `missed` facets (or rows that
+    may be one) had no neighbour that could be shown.
     """
 
     pattern: Pattern
@@ -102,7 +103,7 @@ def ball(
         full = _fresh(found, known) + len(hops) > max_regions
         if full:
             break
-        missed += len(found.missed)
+        missed += len(found.missed) + len(found.facets.undecided)
         for k in range(len(found)):
             other = known.setdefault(found.pattern.bits[k].tobytes(), len(hops))
             if other == len(hops):

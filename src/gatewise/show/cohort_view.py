@@ -124,14 +124,19 @@ def _columns(c: Cohorts) -> list[Column]:
         Column("99 %", "n minor"),
         Column("Largest", "n minor"),
     ]
-    found += [Column("Same decision", "n wrap")] * _is(c.overall.decisions)
+    found += [Column(f"Same decision{_rest(c)}", "n wrap")] * _is(c.overall.decisions)
     found += [Column(_accuracy(c), "n wrap minor")] * _is(c.overall.accuracy)
     return [*found, *([Column("Median margin", "n wrap minor")] * _margins(c))]
 
 
 def _accuracy(c: Cohorts) -> str:
     quantity = not _is(c.overall.decisions)
-    return "From the target" if quantity else "Right"
+    return "From the target" if quantity else f"Right{_rest(c)}"
+
+
+def _rest(c: Cohorts) -> str:
+    """Of several outputs, a decision is this one's: is it the largest or not?"""
+    return " (against the rest)" if c.explanation.network.outputs > 1 else ""
 
 
 def _row(c: Cohorts, k: int, card: Card) -> tuple[Cell, ...]:
@@ -208,7 +213,7 @@ def _facts(c: Cohorts, k: int, f: Fidelity) -> list[tuple[str, str]]:
             )
         ]
     if _is(f.decisions):
-        found.append(("Same decision", f"{percent(f.decisions)} of them."))
+        found.append((f"Same decision{_rest(c)}", f"{percent(f.decisions)} of them."))
     if _is(f.accuracy):
         mine, theirs = _right(c, f.accuracy), _right(c, f.network_accuracy)
         found.append((_accuracy(c), f"The rule {mine}, the network {theirs}."))

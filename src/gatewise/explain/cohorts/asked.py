@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -10,9 +10,6 @@ from gatewise.errors import DataError
 from gatewise.explain.explanation import require_explanation
 from gatewise.explain.names import whole
 from gatewise.tables import listed
-
-if TYPE_CHECKING:
-    from gatewise.explain.explanation import Explanation
 
 MEASURES = ("mean", "p99", "max", "decisions")
 FEWEST_ROWS, MOST_INPUTS = 20, 200
@@ -51,25 +48,3 @@ def generator(seed: Any) -> np.random.Generator:
     if number is None or number < 0:
         raise DataError(f"seed must be a whole number, at least 0, got {seed!r}")
     return np.random.default_rng(number)
-
-
-def output_of(e: Explanation, asked: int | str) -> int:
-    """The position among the explained outputs."""
-    names = e.output_names
-    if isinstance(asked, str) and asked in names:
-        return list(names).index(asked)
-    position = whole(asked)
-    if position is None or not -len(names) <= position < len(names):
-        raise DataError(
-            f"no output {asked!r} is explained: there are {len(names)} ({listed(names)}), each "
-            "picked by its name or its position, counted from 0"
-        )
-    return position % len(names)
-
-
-def positive(value: int | None, name: str, default: int) -> int:
-    """A whole number from 1 up."""
-    number = default if value is None else whole(value)
-    if number is None or number < 1 or isinstance(value, str):
-        raise DataError(f"{name} must be a whole number, at least 1, got {value!r}")
-    return number

@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewise.errors import DataError
-from gatewise.explain.cohorts.asked import generator, output_of, positive, require
+from gatewise.explain.cohorts.asked import generator, require
 from gatewise.explain.cohorts.sample import Floats, Ids
 from gatewise.explain.cohorts.scores import Fidelity, LocalMaps, Truth, truth
 from gatewise.explain.cohorts.search import Fit, Search, search
 from gatewise.explain.cohorts.words import Conjunction, assigned, described, formula, joined, placed
 from gatewise.explain.inputs import inputs_of
+from gatewise.explain.names import at_least_one, output_index
 from gatewise.tables import counted, is_table
 
 if TYPE_CHECKING:
@@ -198,9 +199,11 @@ def cohorts(
     Raises DataError where max_error is out of reach, with the best that was reached.
     """
     require(explanation, max_error, measure, holdout)
-    index = output_of(explanation, output)
-    most = positive(max_rules, "max_rules", DEFAULT_RULES if max_error is None else MOST_RULES)
-    shares = [s for s in (1, 2, 4, 8) if s <= positive(conjunctions, "conjunctions", 4)]
+    index = output_index(output, explanation.output_names, "the explanation has")
+    if max_rules is None:
+        max_rules = DEFAULT_RULES if max_error is None else MOST_RULES
+    most = at_least_one(max_rules, "max_rules")
+    shares = [s for s in (1, 2, 4, 8) if s <= at_least_one(conjunctions, "conjunctions")]
     rng = generator(seed)
     job = _job(explanation, index, holdout, rng)
     if measure == "decisions" and job.truth.level is None:
@@ -275,7 +278,8 @@ def _rules(job: _Job, grown: Search, count: int, shares: Sequence[int]) -> _Rule
     """At most `count` rules, described and measured."""
     fit: Fit = grown.fit(count, shares)
     e = job.explanation
-    leaves = described(fit.rules, fit.cuts, e.feature_names, e.groups)
+    levels = getattr(e.network.prepare, "levels", None)
+    leaves = described(fit.rules, fit.cuts, e.feature_names, e.groups, levels)
     used = sorted({k for _, k in leaves})
     conditions = [tuple(c for c, k in leaves if k == rule) for rule in used]
     slopes, intercepts = fit.scaling.undo(fit.rules.beta[used])

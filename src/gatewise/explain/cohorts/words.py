@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from gatewise.explain.cohorts.sample import Floats, Ids
 from gatewise.explain.groups import Group
 from gatewise.tables import counted
 
+PLACED = 16_384  # rows at a time: their columns fit a cache
 Box = dict[int, tuple[int, int]]  # feature: the first and the last code inside
 
 
@@ -48,11 +49,16 @@ Conjunction = tuple[Condition, ...]
 
 
 def described(
-    rules: Rules, cuts: Sequence[Floats], names: Sequence[str], groups: Sequence[Group]
+    rules: Rules,
+    cuts: Sequence[Floats],
+    names: Sequence[str],
+    groups: Sequence[Group],
+    levels: Mapping[str, tuple[str, ...]] | None = None,
 ) -> list[tuple[Conjunction, int]]:
     """Every leaf as the conditions on the way to it, and the number of its rule.
 
-    Leaves of one rule that make one box are said as one.
+    Leaves of one rule that make one box are said as one. levels: of inputs (by name) that number
+    categories, what 0, 1, 2, ... stand for.
     """
     owner = {j: g for g in groups if g.levels for j in g.members if len(cuts[j]) == 1}
     last = [len(c) for c in cuts]
@@ -60,7 +66,7 @@ def described(
         (box, k) for box, k in _boxes(rules, 0, {}, last) if all(a <= b for a, b in box.values())
     ]
     return [
-        (_conjunction(box, cuts, names, owner), rule)
+        (_conjunction(box, cuts, names, owner, levels or {}), rule)
         for rule in sorted({k for _, k in every})
         for box in together([box for box, k in every if k == rule], last)
     ]
@@ -99,7 +105,11 @@ def _union(one: Box, other: Box, last: Sequence[int]) -> Box | None:
 
 
 def _conjunction(
-    box: Box, cuts: Sequence[Floats], names: Sequence[str], owner: dict[int, Group]
+    box: Box,
+    cuts: Sequence[Floats],
+    names: Sequence[str],
+    owner: dict[int, Group],
+    levels: Mapping[str, tuple[str, ...]],
 ) -> Conjunction:
     """The sides of a box, those of one category in one condition, as they first come."""
     said: dict[str, Condition] = {}
@@ -110,11 +120,21 @@ def _conjunction(
             sides = [(j, box[j][0] > 0) for j in group.members if box.get(j, (0, 1)) != (0, 1)]
             said.setdefault(f"group {group.name}", _category(sides, group, cuts))
             continue
+        own = levels.get(names[f], ())
         if ends[0]:
-            said[f"{f} >"] = Condition(f, names[f], ">", float(cut[low - 1]))
+            said[f"{f} >"] = _side(f, names[f], ">", float(cut[low - 1]), own)
         if ends[1]:
-            said[f"{f} <="] = Condition(f, names[f], "<=", float(cut[high]))
+            said[f"{f} <="] = _side(f, names[f], "<=", float(cut[high]), own)
     return tuple(said.values())
+
+
+def _side(f: int, name: str, op: str, threshold: float, levels: tuple[str, ...]) -> Condition:
+    """A side of a box; of numbered categories, those that pass are said by name."""
+    passed = tuple(v for k, v in enumerate(levels) if (k > threshold) == (op == ">"))
+    if not passed or len(passed) == len(levels):  # a number that is no category's, too
+        return Condition(f, name, op, threshold)
+    text = f"{name.rpartition(' (')[0] or name} is {' or '.join(passed)}"
+    return Condition(f, name, op, threshold, passed, text=text)
 
 
 def _category(sides: Sequence[tuple[int, bool]], group: Group, cuts: Sequence[Floats]) -> Condition:
@@ -148,18 +168,27 @@ def assigned(conditions: Sequence[tuple[Conjunction, ...]], x: Floats) -> tuple[
 
 def placed(conditions: Sequence[tuple[Conjunction, ...]], x: Floats) -> tuple[Ids, Ids, Ids]:
     """(rows,) the same as `assigned`, cohort -1 where none, and how many conjunctions are met."""
-    ids, needed, met = np.zeros((3, len(x)), np.int64)
+    parts = [_placed(conditions, x[i : i + PLACED]) for i in range(0, len(x), PLACED)]
+    ids, needed, met = np.concatenate(parts, 1) if parts else np.zeros((3, 0), np.int64)
+    return ids, needed, met
+
+
+def _placed(conditions: Sequence[tuple[Conjunction, ...]], x: Floats) -> Ids:
+    """(3, rows); a test is a pass over a column, so columns lie in one piece."""
+    ids, needed, met = found = np.zeros((3, len(x)), np.int32)
     ids[:] = -1
+    columns = np.asfortranarray(x)
     seen: dict[object, NDArray[np.bool_]] = {}  # conjunctions share most of their conditions
     for k, conjunctions in enumerate(conditions):
         for conjunction in conjunctions:
             rows = np.ones(len(x), bool)
             for c in conjunction:
                 test = (c.feature, c.columns, c.op, c.threshold)
-                rows &= seen[test] if test in seen else seen.setdefault(test, c.holds(x))
-            ids[rows], needed[rows] = k, len(conjunction)
+                rows &= seen[test] if test in seen else seen.setdefault(test, c.holds(columns))
+            np.copyto(ids, k, where=rows)
+            np.copyto(needed, len(conjunction), where=rows)
             met += rows
-    return ids, needed, met
+    return found.astype(np.int64)
 
 
 def joined(conjunctions: Sequence[Conjunction]) -> str:

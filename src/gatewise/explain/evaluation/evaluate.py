@@ -20,7 +20,6 @@ from gatewise.explain.evaluation import measures as m
 from gatewise.explain.evaluation.methods import Attribution, Method, Peer, exact_path, exact_rule
 from gatewise.explain.evaluation.target import accuracies
 from gatewise.explain.explanation import Explanation, require_explanation
-from gatewise.explain.truth import names_classes
 from gatewise.ir.network import Network, fingerprint
 from gatewise.tables import counted, listed
 
@@ -302,8 +301,7 @@ def _predictive(exp: Explanation, methods: int, seed: int) -> list[Measure]:
     if exp.target is None:
         return []
     outputs, net = exp.census.output.double().cpu().numpy(), exp.network
-    names, classes = net.output_names, names_classes(net)
-    found = accuracies(outputs, names, bool(net.head), exp.target, exp.data, seed, classes)
+    found = accuracies(net, outputs, exp.target, exp.data, seed)
     word: Word = "predictive accuracy"
     blank = (None,) * (methods - 1)
     lines = []

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gatewise.explain.truth import reading, target_of
+from gatewise.explain.truth import read_target
+from gatewise.explain.truth import target as target_of
+from gatewise.ir.network import Network
 
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
@@ -29,30 +31,22 @@ class Accuracy:
 
 
 def accuracies(
-    outputs: Floats,
-    names: tuple[str, ...],
-    logit: bool,
-    target: Any,
-    data: Floats,
-    seed: int,
-    classes: bool = False,
+    network: Network, outputs: Floats, target: Any, data: Floats, seed: int
 ) -> list[Accuracy]:
     """R² of a quantity, accuracy (and AUC of two classes) of labels; [] where it does not fit.
 
-    outputs (rows, outputs) of the network; logit: something (a sigmoid) was set aside behind them;
-    classes: the names are the model's classes. Labels are read as `truth.reading` says, and it
+    outputs (rows, outputs) of the network. Labels are read as `truth.read_target` says, and it
     raises DataError for others than the model's. The linear model is fitted on four fifths and
     asked about the fifth, in turn.
     """
-    given = np.asarray(target).reshape(-1)
-    if len(given) != len(data):
+    t = target_of(network, target, len(data))
+    if t is None:
         return []
-    t = target_of(given, outputs.shape[1], logit)
     rows = np.random.default_rng(seed).permutation(len(data))[:MOST_ROWS]
     known = rows[t.known[rows]]
     if t.measured:
         return _quantity(outputs[known, 0], t.values[known], data[known])
-    read = reading(t, names, outputs.shape[1], classes)
+    read = read_target(network, t)
     if read is None or len(known) < 2 * FOLDS:
         return []
     return _classes(outputs[known], t.codes[known], read.codes, len(t.names), data[known])

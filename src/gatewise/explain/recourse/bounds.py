@@ -2,12 +2,15 @@
 
 On [l, u] with l < 0 < u, a z <= max(0, z) <= u (z - l) / (u - l) for a in [0, 1]. Lines are put in
 from the last stage back to the inputs, where a linear function of a box and a ball has its largest
-value in closed form (Zhang et al. 2018, CROWN; the L1 ball is a fractional knapsack).
+value in closed form (Zhang et al. 2018, CROWN; the L1 ball is a fractional knapsack). The loops are
+in `kernels`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,62 +102,38 @@ class Domain:
 
         With a cut it is the least over some multipliers m >= 0 of max (c + m g) . x + m constant.
         """
-        if self.cut is None or not len(c):
-            return self._most(c)
-        g, constant = self.cut
-        own, cuts = (np.abs(v / self.weight).max(-1) for v in (c, g))
-        m = MULTIPLIERS[:, None] * (own / cuts if cuts > 0 else own * 0)
-        tried = self._most((c + m[:, :, None] * g).reshape(-1, c.shape[1])).reshape(m.shape)
-        return np.asarray((tried + m * constant).min(0))
+        from gatewise.explain.recourse.kernels import most_rows
 
-    def _most(self, c: Floats) -> Floats:
-        """The same without the cut, in closed form."""
-        centre = self.centre
-        gain, cost = self._single(c, centre)
-        for group in self.groups:
-            self._fold_group(group, c, gain, cost)
-        if self.largest or not np.isfinite(self.radius):
-            spent = gain.sum(1)
-        else:
-            spent = _knapsack(gain, cost, self.radius - self.cost(centre))
-        return np.asarray(c @ centre + spent)
+        g, constant = self.cut or (np.zeros(c.shape[1]), 0.0)
+        times = MULTIPLIERS[: 0 if self.cut is None else None]
+        return np.asarray(most_rows(np.ascontiguousarray(c), self.ball, g, constant, times))
 
-    def _single(self, c: Floats, centre: Floats) -> tuple[Floats, Floats]:
-        """What each input alone can add, and the cost of all of it."""
-        room = np.where(c > 0, self.high - centre, centre - self.low)
-        gain = np.zeros_like(c)
-        np.multiply(np.abs(c), room, out=gain, where=c != 0)
-        return gain, np.broadcast_to(self.weight * room, c.shape).copy()
+    @cached_property
+    def ball(self) -> Any:
+        """The domain as arrays for the compiled loops."""
+        from gatewise.explain.recourse.kernels import Ball
 
-    def _fold_group(self, group: OneHot, c: Floats, gain: Floats, cost: Floats) -> None:
-        """One-hot members move together: the best switch, at the price of the cheapest."""
+        centre, groups = self.centre, [g for g in self.groups if self._switches(g)]
+        sizes = [len(g.members) for g in groups]
+        spare = np.inf if self.largest else self.radius - self.cost(centre)
+        return Ball(
+            centre,
+            self.high - centre,
+            centre - self.low,
+            np.asarray(self.weight, np.float64),
+            float(spare),
+            np.array([j for g in groups for j in g.members], np.int64),
+            np.r_[0, np.cumsum(sizes, dtype=np.int64)].astype(np.int64),
+            np.array([g.none for g in groups], bool),
+            np.asarray(self.home, np.float64),
+            np.asarray(self.high >= 1),
+        )
+
+    def _switches(self, group: OneHot) -> bool:
+        """Do the members move together, or do their own boxes say all?"""
         members = np.array(group.members)
-        now = self.home[members]
-        inside = ((now >= self.low[members]) & (now <= self.high[members])).all()
-        fixed = (self.low[members] == 1).any()
-        if not inside or fixed:
-            return  # the members' own boxes hold as they are
-        there = self.high[members] >= 1
-        value = c[:, members]
-        rise = value - (value @ now)[:, None]
-        price = np.abs(np.eye(len(members)) - now) @ self.weight[members]
-        if group.none:
-            rise, price = np.c_[rise, -(value @ now)], np.r_[price, now @ self.weight[members]]
-            there = np.r_[there, True]
-        rise = np.where(there, rise, 0).clip(min=0)
-        gain[:, members], cost[:, members] = 0, 0
-        gain[:, members[0]] = rise.max(1)
-        cheapest = np.where(rise > 0, price, np.inf).min(1)
-        cost[:, members[0]] = np.where(rise.max(1) > 0, cheapest, 0)
-
-
-def _knapsack(gain: Floats, cost: Floats, budget: float) -> Floats:
-    """(rows,) the most gain that fits in the budget, items taken in parts (an upper bound)."""
-    rate = np.divide(gain, cost, out=np.zeros_like(gain), where=cost > 0)
-    order = np.argsort(-rate, axis=1)
-    rate, cost = np.take_along_axis(rate, order, 1), np.take_along_axis(cost, order, 1)
-    before = np.cumsum(cost, axis=1) - cost
-    return np.asarray((rate * np.clip(budget - before, 0, cost)).sum(1))
+        now, low, high = self.home[members], self.low[members], self.high[members]
+        return bool(((now >= low) & (now <= high)).all() and not (low == 1).any())
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,41 +198,23 @@ def most_and_least(
 
 def carried(form: Rectified, known: Reach, matrix: Floats, offset: Floats) -> tuple[Floats, Floats]:
     """a, c with matrix v + offset <= a x + c: units by upper or lower lines, last stage first."""
-    d, matrix, offset = form.inputs, matrix.copy(), offset.copy()
-    for s in reversed(form.stages):
-        columns = slice(d + s.start, d + s.stop)
-        a = matrix[:, columns].copy()
-        if not a.any():
-            continue
-        slope, rise, lower = _lines(known.low[s], known.high[s])
-        up, down = a.clip(min=0), a.clip(max=0)
-        matrix[:, columns] = 0
-        through = up * slope + down * lower
-        matrix += through @ form.pre[s]
-        offset += through @ form.bias[s] + _dot(up, rise)
-    return matrix[:, :d], offset
-
-
-def _lines(low: Floats, high: Floats) -> tuple[Floats, Floats, Floats]:
-    """Upper line slope z + rise, lower line lower z, of max(0, z) on [low, high]."""
-    on, off = low >= 0, high <= 0
-    open_ = ~on & ~off
-    width = np.where(open_ & np.isfinite(high - low), high - low, 1.0)
-    finite = open_ & np.isfinite(high) & np.isfinite(low)
-    slope = np.where(on, 1.0, np.where(finite, high / width, 0.0))
-    slope = np.where(np.isfinite(slope), slope, 0.0)
-    rise = np.where(finite, -slope * np.where(finite, low, 0), np.where(open_, high, 0.0))
-    lower = np.where(on, 1.0, np.where(open_ & (high > -low), 1.0, 0.0))
-    return slope, rise, lower
+    rows, constants, _ = _carry(form, known, matrix, offset)
+    return rows, constants
 
 
 def pull_on_goal(form: Rectified, known: Reach, matrix: Floats) -> Floats:
     """(units,) the coefficient of each r once the goal's first row is carried back by lines."""
-    d, row, found = form.inputs, matrix[:1].copy(), np.zeros(form.units)
-    for s in reversed(form.stages):
-        a = row[:, d + s.start : d + s.stop].copy()
-        found[s] = a[0]
-        slope, _, lower = _lines(known.low[s], known.high[s])
-        row[:, d + s.start : d + s.stop] = 0
-        row += (a.clip(min=0) * slope + a.clip(max=0) * lower) @ form.pre[s]
-    return found
+    return _carry(form, known, matrix[:1], np.zeros(1))[2]
+
+
+def _carry(
+    form: Rectified, known: Reach, matrix: Floats, offset: Floats
+) -> tuple[Floats, Floats, Floats]:
+    from gatewise.explain.recourse.kernels import Units, carry_rows
+
+    rows, constants = np.array(matrix, np.float64, order="C"), np.array(offset, np.float64)
+    starts = [form.inputs + s.start for s in form.stages]
+    width = np.repeat(np.array(starts, np.int64), [s.stop - s.start for s in form.stages])
+    units = Units(form.pre, form.bias, width, known.low, known.high)
+    met = carry_rows(rows, units, constants)
+    return np.ascontiguousarray(rows[:, : form.inputs]), constants, met

@@ -241,8 +241,8 @@ def _solve(
     low, high = (np.concatenate(pair) for pair in zip(inputs.ends(), more, strict=True))
     cost = np.zeros(len(low))
     cost[len(inputs.base) : inputs.width] = 1
-    solver = solver_of(highspy, time_limit)
-    solver.passModel(program(highspy, rows, low, high, cost, integer))
+    solver = solver_of(time_limit)
+    solver.passModel(program_of(rows.joined(), low, high, cost, integer))
     if start is not None:
         solution = highspy.HighsSolution()
         solution.col_value = start.tolist()
@@ -251,16 +251,15 @@ def _solve(
     return _read(highspy, solver, inputs, bool(integer.any()))
 
 
-def program(
-    highspy: Any,
-    rows: Rows,
+def program_of(
+    rows: tuple[Floats, Floats, Floats],
     low: Floats,
     high: Floats,
     cost: Floats,
     integer: NDArray[np.bool_] | None = None,
 ) -> Any:
-    """The HighsLp: min cost . columns between low and high, with these rows."""
-    a, below, above = rows.joined()
+    """The HighsLp: min cost . columns between low and high; rows: (matrix, lowest, highest)."""
+    highspy, (a, below, above) = highs(), rows
     lp = highspy.HighsLp()
     lp.num_col_, lp.num_row_ = len(low), len(a)
     lp.col_lower_, lp.col_upper_ = low, high
@@ -277,9 +276,9 @@ def program(
     return lp
 
 
-def solver_of(highspy: Any, time_limit: float) -> Any:
+def solver_of(time_limit: float) -> Any:
     """HiGHS, silent, the same in every run, as exact as it goes."""
-    solver = highspy.Highs()
+    solver = highs().Highs()
     options = {
         "output_flag": False,
         "threads": 1,

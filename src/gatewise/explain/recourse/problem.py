@@ -87,16 +87,11 @@ def _require_decision(network: Network, model: Any) -> None:
 
 
 def _regresses(network: Network, model: Any) -> bool:
-    """Does the scikit-learn model, or what its reader left in the network, say regression?"""
-    if hasattr(model, "predict"):
+    """Does the network, or where it is silent the model that is asked, say regression?"""
+    if network.task is None and hasattr(model, "predict"):
         decides = ("classes_", "predict_proba", "decision_function")
         return not any(hasattr(model, name) for name in decides)
-    read = network.prepare is not None or any("the scikit-learn " in n for n in network.notes)
-    if not read or (network.head and not _is_log(network)):
-        return False
-    # The reader names a classifier's outputs after its classes, and a regressor's so:
-    n = network.outputs
-    return network.output_names == (("y",) if n == 1 else tuple(f"y{i}" for i in range(n)))
+    return network.task == "regression"
 
 
 def _is_log(network: Network) -> bool:

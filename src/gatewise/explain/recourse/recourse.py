@@ -146,7 +146,7 @@ class Setting:
 
     def walk(self, domain: Domain, goal: Goal) -> Walk:
         """A walk towards one goal."""
-        return Walk(domain, goal, self.many, self.piece, self.form, self.until)
+        return Walk(domain, goal, self.form or self.many, self.piece, self.form, self.until)
 
 
 def recourse(

@@ -35,6 +35,7 @@ def runner(model: Any, what: str) -> Callable[..., Any]:
     def attempt(call: Callable[[], Any]) -> Any:
         try:
             return call()
+        # Broad: an operator's own Python code in onnx.reference, on a file of unknown make.
         except Exception as error:
             told = f"{type(error).__name__}: {error}"[:300]
             raise UnsupportedLayer(

@@ -28,6 +28,8 @@ RANDOM = {
 # Their results are no larger than their inputs (times the rank), though not known beforehand.
 SHRINK = {"Compress", "NonMaxSuppression", "NonZero", "StringSplit", "Unique"}
 Array = NDArray[Any]
+# What numpy, torch and Python raise for numbers, shapes and names that do not fit together.
+MISFIT = (TypeError, ValueError, RuntimeError, LookupError, ArithmeticError, AttributeError)
 
 
 def to_array(tensor: Any, name: str) -> Array:
@@ -36,7 +38,7 @@ def to_array(tensor: Any, name: str) -> Array:
 
     try:
         array = np.asarray(onnx.numpy_helper.to_array(tensor))
-    except Exception as error:
+    except MISFIT as error:
         raise CorruptModel(
             f"the constant '{name}' cannot be decoded ({error}): export or download the model again"
         ) from error
@@ -120,6 +122,7 @@ def fold_node(
         values = Evaluator(model).run(inputs)
     except GatewiseError:
         raise
+    # Broad: an operator's own Python code in onnx.reference, and C++ that infers its shapes.
     except Exception as error:
         told = f"{type(error).__name__}: {error}"[:300]
         raise UnsupportedLayer(

@@ -111,6 +111,7 @@ def check_model(model: Any, name: str) -> None:
         return
     try:
         onnx.checker.check_model(model)
+    # Broad: C++ that reads a file of unknown make, and pybind names its errors as it likes.
     except Exception as error:
         if "is deprecated in domain_version" in str(error):
             return  # still defined (GroupNormalization of opset 18), and run by onnxruntime
@@ -128,7 +129,7 @@ def inline_functions(model: Any, name: str) -> Any:
         import onnx.inliner
 
         return onnx.inliner.inline_local_functions(model)
-    except Exception as error:
+    except Exception as error:  # broad: C++ on a file of unknown make, as in `check_model`
         raise UnsupportedLayer(
             f"{name} has model-local functions ({called}) that onnx.inliner cannot write out: "
             f"{error}. Export the model without functions"

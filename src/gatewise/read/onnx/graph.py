@@ -19,6 +19,7 @@ from gatewise.ops import ONNX, Builder, Ref
 from gatewise.ops.builder import Operand
 from gatewise.ops.table import Adapter
 from gatewise.read.onnx.constants import (
+    MISFIT,
     Array,
     fold_node,
     output_shapes,
@@ -187,7 +188,7 @@ class Walk:
             result = adapter(self.builder, *operands, **attributes)
         except GatewiseError:
             raise
-        except Exception as error:
+        except MISFIT as error:
             told = f"{type(error).__name__}: {error}"[:300]
             raise UnsupportedLayer(
                 f"{what}: its inputs or attributes do not fit together ({told}); "
@@ -216,6 +217,7 @@ class Walk:
         shapes = {k: v.shape if isinstance(v, Ref) else v for k, v in inputs.items()}
         try:
             found = output_shapes(single_node(node, shapes, self.opsets))  # type: ignore[arg-type]
+        # Broad: onnx's C++ infers the shapes, and pybind names its errors as it likes.
         except Exception as error:
             told = str(error).strip().splitlines()[:1]
             raise CorruptModel(f"{what}: its shapes do not fit together: {told}") from error
@@ -237,7 +239,7 @@ def _attribute(attribute: Any, what: str) -> Any:
 
     try:
         value = onnx.helper.get_attribute_value(attribute)
-    except Exception as error:
+    except ValueError as error:  # all that it raises: a type it does not know
         raise CorruptModel(f"{what}: its attribute '{attribute.name}' is damaged") from error
     if isinstance(value, onnx.TensorProto):
         return to_tensor(to_array(value, attribute.name), what)
@@ -245,7 +247,8 @@ def _attribute(attribute: Any, what: str) -> Any:
         return value.decode(errors="replace")
     if isinstance(value, int | float | str):
         return value
-    values = [v.decode(errors="replace") if isinstance(v, bytes) else v for v in value]
+    held = value if isinstance(value, list) else [value]  # a graph, say, or None for no type
+    values = [v.decode(errors="replace") if isinstance(v, bytes) else v for v in held]
     if not all(isinstance(v, int | float | str) for v in values):
         raise UnsupportedLayer(f"{what}: its attribute '{attribute.name}' is of a type not read")
     return values

@@ -27,8 +27,9 @@ from gatewise.read.sklearn.raw_table import open_table
 from gatewise.read.sklearn.rows import quiet, random_tables, some_rows
 
 INFREQUENT = "(infrequent)"
+SHORT = 40  # characters of categories in a name
 PER_COLUMN = {  # transformers whose j-th output is made from the j-th input alone
-    *("OrdinalEncoder", "PowerTransformer", "QuantileTransformer", "Binarizer"),
+    *("PowerTransformer", "QuantileTransformer", "Binarizer"),
     *("KBinsDiscretizer", "TargetEncoder"),
 }
 
@@ -155,6 +156,36 @@ def absent_spelling(step: Any) -> Any:
     """How a fitted encoder knows absent values: NaN if it does, else None or pandas' NA."""
     found = [c for of in getattr(step, "categories_", ()) for c in of if is_gap(c)]
     return np.nan if not found or any(isinstance(c, float) for c in found) else found[0]
+
+
+def ordinal(reading: Reading, step: Any, frame: Frame, path: str) -> Frame:
+    """One input for each column, its categories by number: named `size (S < M < L)`, from 0."""
+    value = applied(step, frame, path, absent_spelling(step))
+    _know_categories(reading, step, frame)
+    unit, new = transformed_by(step, path), []
+    for j, origin in enumerate(frame.origins):
+        label = reading.columns[origin[0]] if len(origin) == 1 else frame.names[j]
+        levels = _ordered(step, j)
+        name = f"{label} ({_short(levels)})"
+        closed = step.handle_unknown == "error" and not any(map(is_gap, step.categories_[j]))
+        kept = levels if closed else ()  # else -1, say, may stand for what is absent or unknown
+        new.append(Variable(name, origin, Cell(value, j, name), unit, levels=kept))
+    return reading.over(reading.add(*new), value, [v.name for v in new], frame.origins)
+
+
+def _ordered(step: Any, j: int) -> tuple[str, ...]:
+    """The categories that get 0, 1, 2, ...; the infrequent ones share the last number."""
+    rare = (getattr(step, "infrequent_categories_", None) or [None] * (j + 1))[j]
+    rare_names = set() if rare is None else {level_name(c) for c in rare}
+    names = [level_name(c) for c in step.categories_[j] if not is_gap(c)]
+    kept = tuple(name for name in names if name not in rare_names)
+    return (*kept, INFREQUENT) if rare_names else kept
+
+
+def _short(levels: tuple[str, ...]) -> str:
+    """All of them, or the first and the last of many."""
+    whole = " < ".join(levels)
+    return whole if len(whole) <= SHORT or len(levels) < 3 else f"{levels[0]} < ... < {levels[-1]}"
 
 
 def _know_categories(reading: Reading, step: Any, frame: Frame) -> None:

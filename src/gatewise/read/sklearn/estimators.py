@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from gatewise.errors import UnsupportedLayer
-from gatewise.ir.network import Network
+from gatewise.ir.network import Network, Task
 from gatewise.ops import TORCH, Builder, Ref
 from gatewise.ops.affine import linear
 from gatewise.read.sklearn.unwrap import Plan, inverse, under
@@ -27,7 +27,8 @@ class Scores:
     """layers: (W, c) with `hidden` between them; head: what the model does after the last.
 
     method: the estimator's own that gives the same with the head put back.
-    rounds: it sums over support vectors, which rounds far more than the layers' own arithmetic.
+    rounds: it sums over support vectors, which rounds far more than the layers' own arithmetic;
+    task, classes: see `Network`.
     """
 
     path: str
@@ -37,6 +38,8 @@ class Scores:
     method: str
     names: tuple[str, ...]
     rounds: bool = False
+    task: Task | None = None
+    classes: tuple[str, ...] = ()
 
     @property
     def width(self) -> int:
@@ -54,7 +57,9 @@ class Scores:
             raise _refusal(plan)
         for transformer in plan.targets:
             scores = _undo(scores, transformer)
-        return scores
+        outputs = len(scores.layers[-1][0])
+        classes = () if outputs > 1 and scores.head == "sigmoid" else _classes(plan.final, outputs)
+        return dataclasses.replace(scores, task=_task(plan.final), classes=classes)
 
 
 def _perceptron(plan: Plan) -> Scores:
@@ -119,12 +124,25 @@ def _floats(values: Any) -> Floats:
 
 def _output_names(model: Any, outputs: int) -> tuple[str, ...]:
     """The classes (of two: the second, for which the score stands), or y, or y0, y1, ..."""
-    classes = getattr(model, "classes_", None)
-    if classes is not None and outputs == 1 and len(classes) == 2:
-        return (str(classes[1]),)
-    if classes is not None and len(classes) == outputs:
-        return tuple(str(c) for c in classes)
+    classes = _classes(model, outputs)
+    if classes:
+        return classes[-outputs:]
     return ("y",) if outputs == 1 else tuple(f"y{i}" for i in range(outputs))
+
+
+def _classes(model: Any, outputs: int) -> tuple[str, ...]:
+    """The labels that the outputs tell apart, () where they are of none."""
+    classes = getattr(model, "classes_", ())
+    fits = len(classes) == (2 if outputs == 1 else outputs)
+    return tuple(str(c) for c in classes) if fits else ()
+
+
+def _task(model: Any) -> Task | None:
+    """None for what neither classifies nor predicts a quantity (a detector of outliers, say)."""
+    if hasattr(model, "classes_"):
+        return "classification"
+    scores = ("predict_proba", "decision_function")
+    return None if any(hasattr(model, name) for name in scores) else "regression"
 
 
 def _undo(scores: Scores, transformer: Any) -> Scores:
@@ -158,6 +176,7 @@ def append_scores(b: Builder, x: Ref, scores: Scores, more: dict[str, Any]) -> N
     if scores.head:
         arguments = (-1,) if scores.head == "softmax" else ()
         end = _call(b, under(scores.path, scores.head), scores.head, x, *arguments)
+    more |= {"task": scores.task, "classes": scores.classes}
     network = b.finish(end, output_names=scores.names, **more)
     return _set_aside(network, x.name, scores.head) if scores.head else network
 

@@ -36,7 +36,8 @@ ORIGINAL = "original"
 class Variable:
     """An input column of the Network to be (source given), or an output of gate number `gate`.
 
-    origin: positions of the raw columns behind it; level: the category it stands for.
+    origin: positions of the raw columns behind it; level: the category it stands for; levels: the
+    categories that its values 0, 1, 2, ... stand for, where it has no others.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Variable:
     unit: str = ORIGINAL
     level: str | None = None
     gate: int = -1
+    levels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -202,7 +202,8 @@ class Prepare:
     """raw table -> float64 (rows, inputs). Columns are found by name if the model was so trained.
 
     columns: the raw names expected; needs: positions of those it reads; names, units: of every
-    input ("original", or "transformed by" a step); groups: raw column -> its 0/1 inputs.
+    input ("original", or "transformed by" a step); groups: raw column -> its 0/1 inputs;
+    levels: input -> the categories that its values 0, 1, 2, ... stand for, where it has no others.
     """
 
     columns: tuple[str, ...]
@@ -212,6 +213,7 @@ class Prepare:
     names: tuple[str, ...]
     units: tuple[str, ...]
     groups: Mapping[str, Group] = field(default_factory=dict)
+    levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __call__(self, raw: Any) -> NDArray[np.float64]:
         table = open_table(raw, self.columns, self.named)

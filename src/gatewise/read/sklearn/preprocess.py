@@ -133,6 +133,7 @@ def _names(reading: Reading, b: Builder, inputs: Sequence[int]) -> dict[str, Any
         names,
         tuple(v.unit for v in chosen),
         _groups(reading, chosen, names),
+        {name: v.levels for name, v in zip(names, chosen, strict=True) if v.levels},
     )
     return {"feature_names": names, "prepare": prepare}
 

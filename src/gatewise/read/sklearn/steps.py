@@ -193,6 +193,7 @@ READERS: dict[str, Reader] = {
     "FunctionTransformer": function,
     "SimpleImputer": encoders.simple_imputer,
     "OneHotEncoder": encoders.one_hot,
+    "OrdinalEncoder": encoders.ordinal,
     "KBinsDiscretizer": encoders.bins,
     "PolynomialFeatures": encoders.polynomial,
 }

@@ -12,8 +12,7 @@ from numba.extending import intrinsic
 from gatewise.numeric import kernel
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def popcount(context: Any, word: Any) -> Any:
+def _popcount(context: Any, word: Any) -> Any:
     """How many bits of a uint64 are set: one instruction."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -22,14 +21,17 @@ def popcount(context: Any, word: Any) -> Any:
     return types.int64(types.uint64), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def lowest(context: Any, word: Any) -> Any:
+def _lowest(context: Any, word: Any) -> Any:
     """The place of the lowest set bit of a uint64 that is not 0."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
 
     return types.int64(types.uint64), emit
+
+
+popcount: Any = intrinsic(_popcount)
+lowest: Any = intrinsic(_lowest)
 
 
 @kernel

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from gatewise.ir.kinds import Pieces, Winner
-from gatewise.ir.pattern import Packer, layout, row_bytes
-from gatewise.regions.cells import flips, kernel
+from gatewise.ir.kinds import Pieces
+from gatewise.ir.pattern import layout, row_bytes
+from gatewise.regions.cells import kernel
 from gatewise.regions.cells.pools import (
     CHILD,
     DONE,
@@ -34,20 +33,16 @@ from gatewise.regions.cells.pools import (
 from gatewise.regions.cells.signs import Signs
 from gatewise.regions.cells.slices import Slice
 from gatewise.regions.cells.stages import (
-    KNOT,
     Columns,
     Plan,
-    Stage,
-    advance,
-    knot_forms,
-    label,
     start,
-    through,
 )
 from gatewise.regions.cells.subset import subset
 
 Bits = NDArray[np.uint8]
-SLACK = 2.0**-40  # of the box: the radius up to which a vertex is interpolated, not solved
+Ints = NDArray[np.int64]
+SLACK = 2.0**-34  # of the box: the radius up to which a vertex is interpolated, not solved
+WHOLE = ("parent", "bits", "vertex", "mask", "facet")  # what of Children is joined end to end
 FORM_BYTES = 1 << 24  # of the rows of one gate on one chunk's cells: what fits the caches
 
 
@@ -114,76 +109,6 @@ class Split:
     guessed: int
 
 
-def split(p: Plan, chunk: Chunk, decide: Signs) -> Chunk:
-    """The chunk behind its next gate."""
-    stage = p.stages[chunk.stage]
-    known = stage.gate.inputs[0] in chunk.values
-    values = chunk.values if known else advance(p, stage.before, chunk.values)
-    if isinstance(stage.gate.kind, Winner):
-        made, codes = split_winners(p, stage, chunk, values, decide)
-    else:
-        made, codes = split_knots(p, stage, chunk, values[stage.gate.inputs[0]], decide)
-    packer = Packer(layout(p.network), len(codes))
-    packer.put(stage.gate.name, codes)
-    bits = chunk.bits[made.parent] | packer.bits
-    parent = torch.from_numpy(made.parent).long()
-    if stage.onward is not None:
-        values = {p.stages[chunk.stage + 1].gate.inputs[0]: _next(p, stage, values, made, codes)}
-    else:
-        values = through(p, stage, values, parent, codes) if stage.live else {}
-    return Chunk(
-        made.cells,
-        made.points,
-        made.rows,
-        bits,
-        values,
-        chunk.stage + 1,
-        chunk.order,
-        chunk.weight,
-        chunk.guessed + made.guessed,
-    )
-
-
-def _next(p: Plan, stage: Stage, values: Columns, made: Split, codes: torch.Tensor) -> torch.Tensor:
-    """What enters the next gate on each child: a product for some, updates for the others."""
-    assert stage.onward is not None
-    fresh = np.empty(len(made.parent), np.bool_)
-    flips.fresh_starts(made.parent, made.sides, fresh)
-    following, some = p.stages[stage.number + 1], torch.from_numpy(fresh.nonzero()[0])
-    parent = torch.from_numpy(made.parent).long()[some]
-    first = advance(p, following.before, through(p, stage, values, parent, codes[some]))
-    product = first[following.gate.inputs[0]]
-    z = values[stage.gate.inputs[0]]
-    out = np.empty((len(fresh), z.shape[1], stage.onward.weight.shape[1]))
-    flips.follow(
-        made.parent, made.sides, fresh, product.flatten(2).contiguous().numpy(),
-        z.flatten(2).contiguous().numpy(), stage.onward.weight, stage.onward.slope,
-        stage.onward.offset, out,
-    )
-    return torch.from_numpy(out).reshape(len(out), z.shape[1], *following.gate.shape)
-
-
-def split_knots(
-    p: Plan, stage: Stage, chunk: Chunk, z: torch.Tensor, decide: Signs
-) -> tuple[Split, torch.Tensor]:
-    """The cells split at the knots of every unit, and the branch (children, *shape) of each."""
-    kind, shape = stage.gate.kind, stage.gate.shape
-    assert isinstance(kind, Pieces)
-    units = int(np.prod(shape))
-    who = np.concatenate([label(stage.number, KNOT, k, units) for k in range(len(kind.knots))])
-    forms = Forms(
-        knot_forms(stage, z, len(chunk)),
-        stage.error,
-        who[None],
-        p.slice.reach,
-        np.repeat(np.array(kind.closed), units),
-    )
-    made = split_rows(chunk, forms, decide)
-    above = np.unpackbits(made.sides, axis=1, count=len(who)).reshape(-1, len(kind.knots), units)
-    codes = torch.from_numpy(above[:, 0].astype(bool) if len(kind.knots) == 1 else above.sum(1))
-    return made, codes.reshape(-1, *shape)
-
-
 def split_rows(chunk: Chunk, forms: Forms, decide: Signs) -> Split:
     """The kernel, called again for the parents that had open signs, until none has."""
     d, todo = forms.form.shape[1] - 1, np.arange(len(chunk))
@@ -211,8 +136,9 @@ def split_rows(chunk: Chunk, forms: Forms, decide: Signs) -> Split:
             continue
         points = Points(*(a[: count[VERTEX]] for a in bench.points))
         rows = Rows(*(a[: count[ROW]] for a in bench.rows))
-        parts.append(_trimmed(bench.out, count))
-        todo = np.unique(open_.parent[: min(count[OPEN], len(open_.parent))])
+        made = _trimmed(bench.out, count)
+        parts.append(made)
+        todo = np.setdiff1d(todo, made.parent)  # every parent has children, or signs to settle
         guessed += _settle(chunk, forms, decide, open_, int(count[OPEN]), known)
     children = parts[0] if len(parts) == 1 else _joined(parts)
     cells = Cells(*(getattr(children, name) for name in Cells._fields))
@@ -256,19 +182,18 @@ def _widened(c: Children, words: int) -> Children:
 
 def _joined(parts: list[Children]) -> Children:
     """The children of several calls, by parent again."""
-    lengths = [(np.diff(c.ptr), np.diff(c.facet_ptr)) for c in parts]
-    joined = Children(
-        *(np.concatenate([getattr(c, name) for c in parts]) for name in ("parent", "bits")),
-        _starts(np.concatenate([a for a, _ in lengths])),
-        *(np.concatenate([getattr(c, name) for c in parts]) for name in ("vertex", "mask")),
-        _starts(np.concatenate([b for _, b in lengths])),
-        np.concatenate([c.facet for c in parts]),
+    whole = {name: np.concatenate([getattr(c, name) for c in parts]) for name in WHOLE}
+    ptr, facet_ptr = (
+        starts(np.concatenate([np.diff(getattr(c, name)) for c in parts]))
+        for name in ("ptr", "facet_ptr")
     )
+    joined = Children(**whole, ptr=ptr, facet_ptr=facet_ptr)
     order = np.argsort(joined.parent, kind="stable")
     return _taken(joined, order)
 
 
-def _starts(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+def starts(lengths: Ints) -> Ints:
+    """Where each row of a ragged array starts, and where the last one ends."""
     return np.concatenate([[0], np.cumsum(lengths)])
 
 
@@ -291,32 +216,34 @@ def picked(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Where the entries of the rows `order` of a ragged array lie, and their new starts."""
     length = np.diff(ptr)[order]
-    start = _starts(length)
+    start = starts(length)
     return np.repeat(ptr[order] - start[:-1], length) + np.arange(start[-1]), start
 
 
-def divided(p: Plan, chunk: Chunk, workers: int) -> Iterator[Chunk]:
+def divided(p: Plan, chunk: Chunk, workers: int, largest: int) -> Iterator[Chunk]:
     """The chunk as several small enough for the next gate, and enough of them for all workers."""
     gate = p.stages[chunk.stage].gate
     kind = gate.kind
     asked = int(np.prod(gate.shape)) * (len(kind.knots) if isinstance(kind, Pieces) else 1)
     most = max(1, FORM_BYTES // (8 * asked * (p.slice.dimension + 1)))
-    step = min(most, max(64, -(-len(chunk) // workers)))
+    step = min(most, largest, max(64, -(-len(chunk) // workers)))
     if step >= len(chunk):
         yield chunk
         return
     for i, first in enumerate(range(0, len(chunk), step)):
-        last = min(first + step, len(chunk))
-        cells, points, rows = subset(chunk.cells, chunk.points, chunk.rows, first, last)
-        values = {n: v if len(v) == 1 else v[first:last] for n, v in chunk.values.items()}
-        yield Chunk(
-            cells,
-            points,
-            rows,
-            chunk.bits[first:last],
-            values,
-            chunk.stage,
-            (*chunk.order, i),
-            chunk.weight * (last - first) / len(chunk),
-            chunk.guessed if i == 0 else 0,
-        )
+        part = span(chunk, first, min(first + step, len(chunk)))
+        yield replace(part, order=(*chunk.order, i), guessed=chunk.guessed if i == 0 else 0)
+
+
+def span(chunk: Chunk, first: int, last: int) -> Chunk:
+    """Cells first..last of the chunk, with only the vertices and rows that they need."""
+    cells, points, rows = subset(chunk.cells, chunk.points, chunk.rows, first, last)
+    return replace(
+        chunk,
+        cells=cells,
+        points=points,
+        rows=rows,
+        bits=chunk.bits[first:last],
+        values={n: v if len(v) == 1 else v[first:last] for n, v in chunk.values.items()},
+        weight=chunk.weight * (last - first) / len(chunk),
+    )

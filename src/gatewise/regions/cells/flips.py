@@ -36,8 +36,15 @@ def fresh_starts(parent: Any, sides: Any, out: Any) -> int:
 
 @kernel
 def follow(
-    parent: Any, sides: Any, fresh: Any, product: Any, z: Any, weight: Any, slope: Any,
-    offset: Any, out: Any
+    parent: Any,
+    sides: Any,
+    fresh: Any,
+    product: Any,
+    z: Any,
+    weight: Any,
+    slope: Any,
+    offset: Any,
+    out: Any,
 ) -> None:
     """out (children, k + 1, m): `product` in turn for the fresh ones, updates for the others.
 

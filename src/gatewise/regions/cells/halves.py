@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from gatewise.numeric import kernel
+from gatewise.numeric import inner, kernel
 from gatewise.regions.cells.bits import lowest, mixed, popcount
 
 ONE = np.uint64(1)
 
 
-@kernel
+@inner
 def lift(words: int, s: Any, stack: Any, at: int, m: int, facet_at: int, faces: int) -> None:
     """The cell from the stack to s."""
     for v in range(m):
@@ -27,7 +27,7 @@ def lift(words: int, s: Any, stack: Any, at: int, m: int, facet_at: int, faces: 
         s.facet[i] = stack.facet[facet_at + i]
 
 
-@kernel
+@inner
 def sort_sides(words: int, kw: int, cut: int, local: Any, s: Any, m: int) -> tuple[int, int]:
     """Places of the vertices strictly above and below the cut to s.up and s.down: how many.
 
@@ -52,7 +52,7 @@ def sort_sides(words: int, kw: int, cut: int, local: Any, s: Any, m: int) -> tup
     return ups, downs
 
 
-@kernel
+@inner
 def edges_cut(d: int, words: int, s: Any, m: int, ups: int, downs: int) -> int:
     """Lists the edges from a vertex above to one below in s.edge (places in the cell): how many."""
     if d < 3 or not all_simple(d, words, s, m):
@@ -62,15 +62,18 @@ def edges_cut(d: int, words: int, s: Any, m: int, ups: int, downs: int) -> int:
     for j in range(downs):
         s.low[j] = s.mask[s.down[j], 0]
     for i in range(ups):
-        mine = s.mask[s.up[i], 0]
+        mine, hits = s.mask[s.up[i], 0], 0
         for j in range(downs):
             x = mine ^ s.low[j]
             y = x & (x - ONE)
-            s.flag[j] = y & (y - ONE)
-        for j in range(downs):
-            if s.flag[j] == 0:
-                s.edge[found, 0], s.edge[found, 1] = s.up[i], s.down[j]
-                found += 1
+            z = y & (y - ONE)
+            s.flag[j] = z
+            hits += z == 0
+        if hits:
+            for j in range(downs):
+                if s.flag[j] == 0:
+                    s.edge[found, 0], s.edge[found, 1] = s.up[i], s.down[j]
+                    found += 1
     return found
 
 
@@ -79,10 +82,10 @@ def all_simple(d: int, words: int, s: Any, m: int) -> bool:
     """Has every vertex exactly d facets, told in one word?"""
     if words > 1:
         return False
+    simple = True
     for v in range(m):
-        if popcount(s.mask[v, 0]) != d:
-            return False
-    return True
+        simple = simple and popcount(s.mask[v, 0]) == d
+    return simple
 
 
 @kernel
@@ -121,22 +124,44 @@ def _edge(d: int, words: int, mask: Any, m: int, u: int, v: int) -> bool:
     return True
 
 
-@kernel
+@inner
+def see(local: Any, kw: int, g: int, stack: Any, cell: int) -> None:
+    """The sides that local vertex g lies on count for the cell."""
+    for w in range(kw):
+        stack.plus[cell, w] |= local.plus[g * kw + w]
+        stack.minus[cell, w] |= local.minus[g * kw + w]
+
+
+@inner
 def part(
-    words: int, kw: int, cut: int, faces: int, local: Any, s: Any, m: int, stack: Any, at: int,
+    words: int,
+    kw: int,
+    cut: int,
+    faces: int,
+    local: Any,
+    s: Any,
+    m: int,
+    stack: Any,
+    at: int,
     gap: int,
+    depth: int,
 ) -> tuple[int, int]:
     """The cell in s to its halves: below from `at` on, above from `gap` on; both hold the cut.
 
     Returns where each ends. A facet that only touches the cut goes; bit `faces` is the cut itself.
+    The sides of their vertices go to the cells `depth` and `depth` + 1 of the stack.
     """
     cw, bit = cut >> 6, ONE << np.uint64(cut & 63)
     word, face = faces >> 6, ONE << np.uint64(faces & 63)
     low, high = at, gap
+    for w in range(kw):
+        stack.plus[depth, w] = stack.minus[depth, w] = 0
+        stack.plus[depth + 1, w] = stack.minus[depth + 1, w] = 0
     for v in range(m):
         g = s.vertex[v]
         up, down = local.plus[g * kw + cw] & bit, local.minus[g * kw + cw] & bit
         if not up:
+            see(local, kw, g, stack, depth)
             stack.vertex[low] = g
             for w in range(words):
                 stack.mask[low, w] = s.mask[v, w] & s.below[w]
@@ -144,6 +169,7 @@ def part(
                 stack.mask[low, word] |= face
             low += 1
         if not down:
+            see(local, kw, g, stack, depth + 1)
             stack.vertex[high] = g
             for w in range(words):
                 stack.mask[high, w] = s.mask[v, w] & s.above[w]
@@ -153,10 +179,19 @@ def part(
     return low, high
 
 
-@kernel
+@inner
 def close(
-    words: int, stack: Any, s: Any, depth: int, at: int, low: int, gap: int, high: int,
-    facet_at: int, faces: int, row: int,
+    words: int,
+    stack: Any,
+    s: Any,
+    depth: int,
+    at: int,
+    low: int,
+    gap: int,
+    high: int,
+    facet_at: int,
+    faces: int,
+    row: int,
 ) -> None:
     """The halves at..low and gap..high become the cells `depth` and `depth` + 1, side by side."""
     for v in range(gap, high):
@@ -174,10 +209,8 @@ def close(
     spans[depth + 1, 2], spans[depth + 1, 3] = other, faces + 1
 
 
-@kernel
-def packed(
-    words: int, stack: Any, at: int, m: int, facet_at: int, faces: int, place: Any
-) -> int:
+@inner
+def packed(words: int, stack: Any, at: int, m: int, facet_at: int, faces: int, place: Any) -> int:
     """Numbers the facets that the cell still has 0, 1, 2 ..; returns how many there are."""
     left, facet, mask = 0, stack.facet, stack.mask
     for w in range(words):
@@ -212,8 +245,8 @@ def _renumber(words: int, mask: Any, v: int, place: Any) -> None:
         mask[v, w] |= fresh
 
 
-@kernel
-def slot(table: Any, key: int) -> int:
+@inner
+def slot(table: Any, key: int) -> Any:
     """Where the key is in the open table (key, value; -1 is nothing), or where it would go."""
     last = len(table) - 1
     at = np.int64(mixed(np.uint64(key)) & np.uint64(last))

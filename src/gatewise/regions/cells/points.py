@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from gatewise.numeric import kernel
+from gatewise.numeric import inner, kernel
 
 U = 2.0**-53
 FAR = 1e300  # a radius that says nothing: larger than any value it is compared with
 UNDECIDED = 2
 
 
-@kernel
+@inner
 def between(
     d: int, form: Any, c: int, error: float, where: Any, radius: Any, p: int, q: int, g: int
 ) -> float:
@@ -115,7 +115,7 @@ def _radius(d: int, rows: Any, errors: Any, chosen: Any, work: Any, point: Any) 
     return min(FAR, worst / (1.0 - defect) * (1.0 + 4 * g))
 
 
-@kernel
+@inner
 def side(d: int, form: Any, c: int, error: float, where: Any, g: int, radius: float) -> int:
     """The sign of row form[c] at where[g]: -1, 0 (exactly zero), 1, or UNDECIDED."""
     value, size, slope = form[c, d], abs(form[c, d]), 0.0

@@ -57,7 +57,7 @@ class Children(NamedTuple):
 
 
 class Forms(NamedTuple):
-    """The rows of a gate on each parent: form (P, d + 1, n), error (n,), who (P or 1, n).
+    """The rows of a gate on each parent: form (P, d + 1, n), error and who (P or 1, n).
 
     reach (d,): the largest |s_i| in the box; tie (n,): the side of a row that is zero on a cell.
     """
@@ -109,9 +109,14 @@ class Turn(NamedTuple):
 
 class Stack(NamedTuple):
     """Cells not yet done, one on top of the other: cell i has `spans[i]` = (at, n, at, n) of
-    vertices (local numbers, with their masks) and facets (rows)."""
+    vertices (local numbers, with their masks) and facets (rows).
+
+    plus, minus (cells, words): the rows that some vertex of a cell lies strictly on that side of.
+    """
 
     spans: Any
+    plus: Any
+    minus: Any
     vertex: Any
     mask: Any
     facet: Any
@@ -177,13 +182,14 @@ def grown(array: Any, needed: int, fill: int | None = None) -> Any:
 def all_grown(arrays: P, needed: int, *names: str) -> P:
     """The named arrays, or all of them, with room for `needed`."""
     chosen = names or arrays._fields  # type: ignore[attr-defined]
-    return arrays._replace(  # type: ignore[attr-defined, no-any-return]
+    return arrays._replace(  # type: ignore[attr-defined]
         **{name: grown(getattr(arrays, name), needed) for name in chosen}
     )
 
 
-def new_bench(d: int, words: int, n: int, points: Points, rows: Rows, cells: int, limit: float
-              ) -> Bench:
+def new_bench(
+    d: int, words: int, n: int, points: Points, rows: Rows, cells: int, limit: float
+) -> Bench:
     """A bench for `n` rows and so many parents."""
     state = np.zeros(STATE, np.int64)
     state[VERTEX], state[ROW], state[TURN] = len(points.radius), len(rows.error), -1
@@ -204,30 +210,49 @@ def new_bench(d: int, words: int, n: int, points: Points, rows: Rows, cells: int
         points,
         all_grown(rows, len(rows.error) + guess),
         Near(
-            np.empty(n, np.int64), np.empty(n, np.int64), np.empty((n, d + 1)), np.empty(n),
-            np.empty((4, n)), np.empty((n + 7) // 8, np.uint8),
+            np.empty(n, np.int64),
+            np.empty(n, np.int64),
+            np.empty((n, d + 1)),
+            np.empty(n),
+            np.empty((4, n)),
+            np.empty((n + 7) // 8, np.uint8),
         ),
         Local(np.empty(64, np.int64), np.empty(64, np.uint64), np.empty(64, np.uint64)),
         Turn(np.empty(len(points.radius), np.int32), np.full(len(points.radius), -1, np.int32)),
         Stack(
-            np.empty((64, 4), np.int64), np.empty(512, np.int32),
-            np.empty((512, words), np.uint64), np.empty(512, np.int32),
+            np.empty((64, 4), np.int64),
+            np.empty((64, n // 64 + 1), np.uint64),
+            np.empty((64, n // 64 + 1), np.uint64),
+            np.empty(512, np.int32),
+            np.empty((512, words), np.uint64),
+            np.empty(512, np.int32),
         ),
         Scratch(
-            np.empty(64, np.int32), np.empty((64, words), np.uint64),
-            np.empty(64 * words + 1, np.int32), np.empty(64, np.int32), np.empty(64, np.int32),
-            np.empty((256, 2), np.int32), np.empty(64, np.uint64), np.empty(64, np.uint64),
-            np.empty(words, np.uint64), np.empty(words, np.uint64),
+            np.empty(64, np.int32),
+            np.empty((64, words), np.uint64),
+            np.empty(64 * words + 1, np.int32),
+            np.empty(64, np.int32),
+            np.empty(64, np.int32),
+            np.empty((256, 2), np.int32),
+            np.empty(64, np.uint64),
+            np.empty(64, np.uint64),
+            np.empty(words, np.uint64),
+            np.empty(words, np.uint64),
             np.empty(64 * words + 1, np.int64),
         ),
         Desk(
-            np.empty(d, np.int64), np.empty(64 * words, np.int64),
-            np.empty((64 * words + d, 2 * d + 2)), np.empty(d), np.full(1, limit),
+            np.empty(d, np.int64),
+            np.empty(64 * words, np.int64),
+            np.empty((64 * words + d, 2 * d + 2)),
+            np.empty(d),
+            np.full(1, limit),
         ),
         np.full((1 << (4 * guess).bit_length(), 2), -1, np.int64),
         Open(
-            np.empty(RECORDS, np.int32), np.empty(RECORDS, np.int32),
-            np.empty(RECORDS, np.uint64), np.empty((RECORDS, d), np.int64),
+            np.empty(RECORDS, np.int32),
+            np.empty(RECORDS, np.int32),
+            np.empty(RECORDS, np.uint64),
+            np.empty((RECORDS, d), np.int64),
         ),
     )
 
@@ -253,7 +278,7 @@ def more(b: Bench, what: int, needed: Any) -> Bench:
     if what == MORE_STACK:
         stack = all_grown(b.stack, most, "vertex", "mask")
         stack = all_grown(stack, int(needed[1]), "facet")
-        return b._replace(stack=all_grown(stack, int(needed[2]), "spans"))
+        return b._replace(stack=all_grown(stack, int(needed[2]), "spans", "plus", "minus"))
     if what == MORE_SCRATCH:
         s = all_grown(b.scratch, most, "vertex", "mask", "up", "down", "low", "flag")
         return b._replace(scratch=all_grown(s, int(needed[1]), "edge"))

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
-import torch
 
 from gatewise.ir.kinds import Affine, Pieces, Winner
 from gatewise.ir.network import INPUT
@@ -30,8 +30,12 @@ class Signs:
     """Decides open signs of one enumeration (a builder: it remembers rows of recent cells)."""
 
     plan: Plan
-    exact: Rational | None
     rows: dict[bytes, dict[int, Dyadic]] = field(default_factory=dict)
+
+    @cached_property
+    def exact(self) -> Rational | None:
+        """The network in integers, or None where it has no such form; most boxes never ask."""
+        return rational(self.plan.network)
 
     def __call__(self, bits: np.ndarray, vertex: Sequence[int], who: int) -> int | None:
         """-1, 0 or 1 on the cell with packed pattern `bits` (1, bytes), or None: cannot be told.
@@ -98,11 +102,6 @@ class Signs:
             codes = pattern.codes(node.name).reshape(-1, 1).long().numpy()
             values[node.name] = branch(node.kind, node.shape, z, codes, one)
         raise AssertionError("the gate is a node of the network")
-
-
-def signs(p: Plan) -> Signs:
-    """Ready to decide; where the network has no exact value it can only answer for the box."""
-    return Signs(p, rational(p.network))
 
 
 def _wall(where: Slice, wall: int) -> Integers:

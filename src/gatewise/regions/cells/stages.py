@@ -141,8 +141,9 @@ def _onward(stage: Stage, following: Stage, fixed: frozenset[str]) -> Onward | N
     weight = values.get(after.inputs[0])
     if weight is None:
         return None
-    gains = ((t[1] - t[0]).expand(gate.shape).reshape(-1).numpy() for t in
-             (kind.slopes, kind.offsets))
+    gains = (
+        (t[1] - t[0]).expand(gate.shape).reshape(-1).numpy() for t in (kind.slopes, kind.offsets)
+    )
     slope, offset = (np.ascontiguousarray(g, np.float64) for g in gains)
     return Onward(weight.reshape(n, m).contiguous().numpy(), slope, offset)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Generator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
-from gatewise.regions.cells.chunks import Chunk, divided, root, split
-from gatewise.regions.cells.signs import signs
+from gatewise.regions.cells.chunks import Chunk, divided, root
+from gatewise.regions.cells.gates import split
+from gatewise.regions.cells.signs import Signs
 from gatewise.regions.cells.stages import Plan
 
 SMALL = 256  # cells: below this a second thread costs more than it brings
@@ -15,13 +17,16 @@ SMALL = 256  # cells: below this a second thread costs more than it brings
 Seen = Callable[[Chunk], None]
 
 
-def leaves(p: Plan, workers: int | None, seen: Seen | None = None) -> Iterator[Chunk]:
+def leaves(
+    p: Plan, workers: int | None = None, largest: int | None = None, seen: Seen | None = None
+) -> Generator[Chunk]:
     """Chunks of cells that are behind every gate, as they are done; `seen` gets every chunk split.
 
-    Memory holds a few chunks a gate, whatever the number of regions.
+    largest: cells of a chunk, at most. Memory holds a few chunks a gate, however many regions
+    there are.
     """
-    decide = signs(p)
-    workers = workers or os.cpu_count() or 1
+    decide = Signs(p)
+    workers, largest = workers or os.cpu_count() or 1, largest or sys.maxsize
     waiting, running = [root(p)], set[Future[Chunk]]()
     with ThreadPoolExecutor(workers) as pool:
         try:
@@ -30,26 +35,31 @@ def leaves(p: Plan, workers: int | None, seen: Seen | None = None) -> Iterator[C
                     chunk = waiting.pop()
                     if chunk.stage == len(p.stages):
                         yield chunk
-                    elif workers == 1 or len(chunk) < SMALL and not running:
-                        _after(p, split(p, chunk, decide), workers, waiting, seen)
+                    elif workers == 1 or (len(chunk) < SMALL and not running):
+                        _after(p, split(p, chunk, decide), workers, largest, waiting, seen)
                     else:
                         running.add(pool.submit(split, p, chunk, decide))
                 if running:
                     done, running = wait(running, return_when=FIRST_COMPLETED)
                     for future in done:
-                        _after(p, future.result(), workers, waiting, seen)
+                        _after(p, future.result(), workers, largest, waiting, seen)
         finally:
             for future in running:
                 future.cancel()
 
 
-def _after(p: Plan, chunk: Chunk, workers: int, waiting: list[Chunk], seen: Seen | None) -> None:
+def _after(
+    p: Plan,
+    chunk: Chunk,
+    workers: int,
+    largest: int,
+    waiting: list[Chunk],
+    seen: Seen | None,
+) -> None:
     """A chunk behind its gate: told, and divided for the next one."""
     if seen is not None:
         seen(chunk)
     if chunk.stage == len(p.stages):
         waiting.append(chunk)
     else:
-        waiting.extend(reversed(list(divided(p, chunk, workers))))
-
-
+        waiting.extend(reversed(list(divided(p, chunk, workers, largest))))

@@ -17,7 +17,7 @@ from gatewise.patterns.exact import Rational, rational
 from gatewise.regions.redundant import exact, plain
 from gatewise.regions.redundant.frame import HIGH, LOW, Frame, Walls
 from gatewise.regions.redundant.lp import middle
-from gatewise.regions.redundant.proofs import Claims, leaner, proven, sides
+from gatewise.regions.redundant.proofs import Claims, Exactly, leaner, proven, sides
 from gatewise.regions.redundant.search import centred, rays, search
 
 FACET, UNDECIDED, REDUNDANT = 1, 0, -1
@@ -45,16 +45,19 @@ class Board:
     fractions: Exact = field(default_factory=dict)
     whole: set[int] = field(default_factory=set)
 
-    @cached_property
     def rational(self) -> Rational | None:
         """The network in whole numbers, where that is possible."""
+        return self._rational
+
+    @cached_property
+    def _rational(self) -> Rational | None:
         return rational(self.frame.f.source)
 
     @cached_property
     def rows(self) -> Dyadic | None:
         """Every row in whole numbers, where that is affordable."""
         f = self.frame
-        inner = self.rational if f.lift is None else rational(f.network)
+        inner = self._rational if f.lift is None else rational(f.network)
         found = None if inner is None else exact.rows(inner, f.f.pattern)
         return found if found is None or f.box is None else _with_box(found, f)
 
@@ -70,7 +73,7 @@ class Board:
         live = self.live
         return live[self.status[live] == UNDECIDED]
 
-    def beyond(self, rows: Tensor, steps: Tensor, rational: Rational | None = None) -> None:
+    def beyond(self, rows: Tensor, steps: Tensor, rational: Exactly | None = None) -> None:
         """Take open rows as facets, whose step from the inner point breaks nothing but them."""
         fresh = self.status[rows] == UNDECIDED
         rows, steps = rows[fresh], steps[fresh]

@@ -60,7 +60,8 @@ class Walls:
 class Frame:
     """One region: `f` freezes its network; walls in the coordinates of `network`, `lift` back.
 
-    network: what comes after z (or the whole), head: what comes before; lift (d, k): a step in z as one in x, None: z is x;
+    network: what comes after z (or the whole), head: what comes before; lift (d, k): a step in z as
+    one in x, None: z is x;
     origin (k,): home in these coordinates.
     """
 

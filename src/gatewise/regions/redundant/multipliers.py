@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 STEPS = 40
-SHORT = 0.99  # of the way to the boundary
+SHORT = 0.999  # of the way to the boundary
+FIRST = 10.0  # the sum of the multipliers at the start: they come down sooner than they go up
 ENTRIES = 8_000_000  # numbers alive in one chunk
 SMALL = 64  # coordinates up to which the outer products of all rows are kept
 
@@ -50,7 +51,7 @@ class _Batch:
         self.a, self.outer, self.c = a, outer, c
         self.live = torch.arange(n)
         self.u, self.s = c.new_zeros(n, d), c.new_ones(n, k)
-        self.l = c.new_full((n, k), 1 / k)
+        self.l = c.new_full((n, k), FIRST / k)
         self.verdict = torch.zeros(n, dtype=torch.int8)
         self.multipliers, self.point = c.new_zeros(n, k), c.new_zeros(n, d)
 

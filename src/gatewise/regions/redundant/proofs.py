@@ -9,6 +9,7 @@ no l_j goes below 0, exact multipliers exist, and what they say of the slacks is
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,11 +25,15 @@ from gatewise.regions.redundant import exact
 from gatewise.regions.redundant.frame import F64, Frame, Walls, rounding, with_bias
 
 ENTRIES = 8_000_000
+Exactly = Callable[[], Rational | None]
 LITTLE = 1e-7
 
 
-def sides(frame: Frame, x: Tensor, rational: Rational | None) -> Tensor:
-    """(k, m) int8: is each row +1 kept, -1 broken or 0 met at each point x (k, inputs); 2 open."""
+def sides(frame: Frame, x: Tensor, rational: Exactly | None = None) -> Tensor:
+    """(k, m) int8: is each row +1 kept, -1 broken or 0 met at each point x (k, inputs); 2 open.
+
+    What floats leave open is decided by the network in whole numbers, if it is given.
+    """
     f = frame.f
     points = x.reshape(1, len(x), *f.network.input_shape)
     value = at_gates(f, f, points)
@@ -36,8 +41,8 @@ def sides(frame: Frame, x: Tensor, rational: Rational | None) -> Tensor:
     bound = rounding(f) * size
     sign = (value > bound).to(torch.int8) - (value < -bound).to(torch.int8)
     sign[(sign == 0) & ~((value == 0) & (bound == 0))] = 2
-    if rational is not None:
-        _settle(sign, frame, x, rational)
+    if rational is not None and bool((sign == 2).any()):
+        _settle(sign, frame, x, rational())
     return torch.cat([sign, _box_sides(frame, x)], 1)
 
 
@@ -57,10 +62,12 @@ def at_gates(f: Frozen, walked: Frozen, points: Tensor) -> Tensor:
     return torch.cat(found, 1)
 
 
-def _settle(sign: Tensor, frame: Frame, x: Tensor, rational: Rational) -> None:
+def _settle(sign: Tensor, frame: Frame, x: Tensor, rational: Rational | None) -> None:
     """Decide the open ones in whole numbers, as many points as that is affordable for."""
+    if rational is None:
+        return
     open_ = (sign == 2).any(1).nonzero().flatten()[: max(1, exact.AT_ONCE // rational.cost)]
-    found = exact.values(rational, frame.f.pattern, x[open_]) if len(open_) else None
+    found = exact.values(rational, frame.f.pattern, x[open_])
     if found is not None:
         sign[open_] = torch.from_numpy(np.ascontiguousarray(exact.signs(found).T))
 
@@ -85,6 +92,9 @@ class Claims:
 
 def proven(walls: Walls, claims: Claims) -> Claims:
     """The claims that hold for the exact rows, with their multipliers repaired."""
+    rows = torch.cat([claims.by, claims.target])
+    asked = ((walls.a[rows] != 0) | (walls.spread[rows] > 0)).any(0)
+    walls = Walls(walls.a[:, asked], walls.s, walls.spread[:, asked], walls.error)
     k, d = len(claims.by), walls.a.shape[1]
     step = max(1, ENTRIES // max(1, 4 * k * d))
     parts = [

@@ -91,22 +91,45 @@ def search(walls: Walls, asked: Tensor, seeds: Facing | None = None) -> Found:
     """
     a = walls.a / walls.s[:, None]
     facing = rays(walls) if seeds is None else rays(walls).joined(seeds)
-    open_ = asked.clone()
+    open_, claims, block = asked.clone(), list[Claims](), blocks(walls)
     open_[facing.wall] = False
-    claims: list[Claims] = []
     while bool(open_.any()) and len(facing.wall):
-        rows, known = open_.nonzero().flatten(), len(facing.wall)
-        found = answers(a[facing.wall], a[rows])
-        yes = found.verdict == 1
-        scale = walls.s[rows[yes], None] / walls.s[facing.wall]
-        claims.append(Claims(rows[yes], facing.wall, found.multipliers[yes] * scale))
-        open_[rows[yes]] = False
-        if not bool(yes.all()):
-            facing = facing.joined(Facing.of(shoot(a, found.point[~yes])))
-            open_[facing.wall] = False
+        known = len(facing.wall)
+        for label in block[0][open_].unique():
+            rows = (open_ & (block[0] == label)).nonzero().flatten()
+            by = facing.wall[block[0][facing.wall] == label]
+            columns = (block[1] == label).nonzero().flatten()
+            if not len(by):
+                by, columns = facing.wall, torch.arange(a.shape[1])
+            found = answers(a[by][:, columns], a[rows][:, columns])
+            yes = found.verdict == 1
+            scale = walls.s[rows[yes], None] / walls.s[by]
+            claims.append(Claims(rows[yes], by, found.multipliers[yes] * scale))
+            open_[rows[yes]] = False
+            if not bool(yes.all()):
+                way = a.new_zeros(int((~yes).sum()), a.shape[1])
+                way[:, columns] = found.point[~yes]
+                facing = facing.joined(Facing.of(shoot(a, way)))
+        open_[facing.wall] = False
         if len(facing.wall) == known:
             break
-    return Found(facing, claims)
+    return Found(facing, [c for c in claims if len(c.target)])
+
+
+def blocks(walls: Walls) -> tuple[Tensor, Tensor]:
+    """Labels of rows (m,) and coordinates (k,): the region is a product over the labels.
+
+    Behind a unit that is off no later row looks: its coordinate has one row, its own.
+    """
+    linked = (walls.a != 0) | (walls.spread > 0)
+    k = linked.shape[1]
+    label = torch.arange(k)
+    while True:
+        row = torch.where(linked, label, k).amin(1)
+        least = torch.where(linked, row[:, None], k).amin(0).minimum(label)
+        if bool((least == label).all()):
+            return row, label
+        label = least[least]
 
 
 def rays(walls: Walls) -> Facing:
