@@ -24,8 +24,8 @@ from scipy.optimize import linprog
 from torch import nn
 
 import gatewise as gw
-from gatewise.regions.facets import facets
 from gatewise.regions.halfspaces import region
+from gatewise.regions.irredundant import facets
 
 CASES = [
     (2, 128, 128, 128, 1),

@@ -5,8 +5,10 @@ import gatewise as gw
 net = gw.read(model)              # torch, scikit-learn, .onnx, .pt2, [(W, b), ...]
 explanation = gw.explain(net, X)  # clusters of rows, an exact affine rule each
 gw.affine(net, X).matrix()        # (rows, outputs, inputs)
+gw.regions.enumerate_regions(net, (low, high))  # every region of a box
 """
 
+from gatewise import regions as regions
 from gatewise.api import (
     Explainer,
     affine,

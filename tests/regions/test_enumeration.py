@@ -238,6 +238,9 @@ MODELS = {
     "leaky": lambda: nn.Sequential(
         nn.Linear(2, 10), nn.LeakyReLU(), nn.Linear(10, 8), nn.PReLU(), nn.Linear(8, 1)
     ),
+    "jumps": lambda: nn.Sequential(
+        nn.Linear(2, 6), nn.Hardshrink(), nn.Linear(6, 6), nn.Threshold(0.1, -1.0), nn.Linear(6, 1)
+    ),
     "convolution and pooling": convolutional,
 }
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatewise.regions.facets import facets
 from gatewise.regions.halfspaces import region
+from gatewise.regions.irredundant import facets
 from nets import mlp, networks, rows
 from oracles import polyhedra
 from oracles.polyhedra import assert_proofs

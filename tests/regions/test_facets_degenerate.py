@@ -17,8 +17,8 @@ from gatewise.errors import DataError, MissingExtra, WrongShape
 from gatewise.ir.kinds import Affine, Winner
 from gatewise.ir.network import Network, Node
 from gatewise.patterns.exact import rational
-from gatewise.regions.facets import facets
 from gatewise.regions.halfspaces import region
+from gatewise.regions.irredundant import facets
 from gatewise.regions.redundant import exact, lp
 from gatewise.regions.redundant.frame import cut, frame
 from gatewise.regions.redundant.proofs import Claims, proven

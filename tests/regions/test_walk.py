@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from gatewise.errors import DataError, WrongShape
 from gatewise.ir.kinds import Affine
 from gatewise.patterns.observe import pattern
+from gatewise.regions.beyond import changes, neighbours
 from gatewise.regions.halfspaces import region
-from gatewise.regions.neighbours import changes, neighbours
 from gatewise.regions.walk import ball, path
 from nets import F64, Chain, dense, mixed, mlp, networks, rows
 

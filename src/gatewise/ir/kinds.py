@@ -87,6 +87,12 @@ class Pieces:
         """True where no branch depends on z: a step."""
         return not bool(self.slopes.any())
 
+    @property
+    def jumps(self) -> bool:
+        """True where the value jumps at some knot: a step, a hard shrink."""
+        bends = (self.slopes[1:] - self.slopes[:-1]) * self.knots
+        return bool((bends + self.offsets[1:] - self.offsets[:-1] != 0).any())
+
     def __call__(self, z: Tensor) -> Tensor:
         if self.direct is not None:
             return self.direct(z)

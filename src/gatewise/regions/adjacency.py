@@ -95,7 +95,7 @@ class Shared:
     def to_networkx(self) -> Any:
         """An undirected graph: nodes 0 .. R - 1, edges with `gate` and `unit` of the facet."""
         try:
-            import networkx  # type: ignore[import-untyped]
+            import networkx
         except ImportError:
             raise missing("networkx", "lp", TASK) from None
         graph = networkx.Graph()
@@ -155,14 +155,9 @@ def jumps(network: Network, at_end: bool = False) -> bool:
         after = any(name in behind for name in node.inputs)
         if after and isinstance(node.kind, Pieces | Winner):
             return True
-        if after or (isinstance(node.kind, Pieces) and _jumps(node.kind)):
+        if after or (isinstance(node.kind, Pieces) and node.kind.jumps):
             behind.add(node.name)
     return at_end and network.output in behind
-
-
-def _jumps(kind: Pieces) -> bool:
-    steps = (kind.slopes[1:] - kind.slopes[:-1]) * kind.knots + kind.offsets[1:] - kind.offsets[:-1]
-    return bool((steps != 0).any())
 
 
 @kernel

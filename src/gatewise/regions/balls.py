@@ -21,8 +21,8 @@ from gatewise.linear.affine_map import magnitudes
 from gatewise.linear.collapse import collapse
 from gatewise.numeric import gamma
 from gatewise.regions.constraints import Frozen, spread
-from gatewise.regions.facets import corners
 from gatewise.regions.halfspaces import Region
+from gatewise.regions.irredundant import corners
 from gatewise.regions.redundant.decide import cleared
 from gatewise.regions.redundant.frame import F64, Frame, Walls, frame, rounding
 from gatewise.regions.redundant.lp import model, solver

@@ -6,7 +6,9 @@ multiple of what comes out: a unit is looked at once a cell, and a vertex is mad
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from gatewise.regions.cells.slices import Slice, box_slice
 from gatewise.regions.cells.stages import plan
 from gatewise.regions.cells.walk import leaves
 from gatewise.regions.complex import Complex
+from gatewise.regions.region_table import region_file
 
 Progress = Callable[[int, float], None]  # regions so far, share of the work done (an estimate)
 
@@ -39,30 +42,83 @@ def enumerate_regions(
     low and high are one number each, or one for each input; an input with low = high is held
     there, and at most 8 may be free. max_regions: stop at so many, with `complete` False.
     """
-    where = _where(network, box, slice)
-    if max_regions is not None and max_regions < 1:
-        raise DataError(f"max_regions must be at least 1, got {max_regions}")
-    p = plan(network, where)
-    counts = [0] * len(p.stages)
-    found: list[Chunk] = []
-    total, share, complete = 0, 0.0, True
+    run = _Run(network, _where(network, box, slice), max_regions, workers, progress)
+    found = sorted(run, key=lambda chunk: chunk.order)
+    return _gathered(run, found)
 
-    def seen(chunk: Chunk) -> None:
-        counts[chunk.stage - 1] += len(chunk)
 
-    for chunk in leaves(p, workers, max_regions, seen):
-        if max_regions is not None and total + len(chunk) > max_regions:
-            chunk, complete = span(chunk, 0, max_regions - total), False
-        if len(chunk):
-            found.append(chunk)
-        total, share = total + len(chunk), share + chunk.weight
-        if progress is not None:
-            progress(total, min(share, 1.0))
-        if not complete:
-            break
-    found.sort(key=lambda c: c.order)
-    names = [stage.gate.name for stage in p.stages]
-    return _gathered(p.network, where, found, dict(zip(names, counts, strict=True)), complete)
+@dataclass(frozen=True)
+class Streamed:
+    """What went to a file: how many regions in all and behind each gate; see `Complex`."""
+
+    regions: int
+    counts: Mapping[str, int]
+    complete: bool
+    undecided: int
+
+
+def stream_regions(
+    network: Network,
+    path: str | Path,
+    box: Any = None,
+    *,
+    slice: Slice | None = None,
+    max_regions: int | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Streamed:
+    """`enumerate_regions` to a Parquet file, part by part: memory does not grow with the regions.
+
+    One row a region, as `Complex.to_parquet` writes them but without neighbours; the file appears
+    whole or not at all. The order of the rows may change from run to run.
+    """
+    run = _Run(network, _where(network, box, slice), max_regions, workers, progress)
+    undecided = 0
+    with region_file(path) as add:
+        for chunk in run:
+            part = _gathered(run, [chunk])
+            undecided += part.undecided
+            add(part, False)
+    return Streamed(run.total, run.counts, run.complete, undecided)
+
+
+class _Run:
+    """One enumeration: gives chunks of regions, and knows afterwards how many, and if all."""
+
+    def __init__(
+        self,
+        network: Network,
+        where: Slice,
+        most: int | None,
+        workers: int | None,
+        progress: Progress | None,
+    ) -> None:
+        if most is not None and most < 1:
+            raise DataError(f"max_regions must be at least 1, got {most}")
+        self.plan, self.most, self.workers, self.progress = (
+            plan(network, where),
+            most,
+            workers,
+            progress,
+        )
+        self.counts = {stage.gate.name: 0 for stage in self.plan.stages}
+        self.total, self.share, self.complete = 0, 0.0, True
+
+    def __iter__(self) -> Iterator[Chunk]:
+        for chunk in leaves(self.plan, self.workers, self.most, self._seen):
+            share = chunk.weight
+            if self.most is not None and self.total + len(chunk) > self.most:
+                chunk, self.complete = span(chunk, 0, self.most - self.total), False
+            self.total, self.share = self.total + len(chunk), self.share + share
+            if len(chunk):
+                yield chunk
+            if self.progress is not None:
+                self.progress(self.total, min(self.share, 1.0))
+            if not self.complete:
+                return
+
+    def _seen(self, chunk: Chunk) -> None:
+        self.counts[self.plan.stages[chunk.stage - 1].gate.name] += len(chunk)
 
 
 def _where(network: Network, box: Any, slice: Slice | None) -> Slice:
@@ -77,10 +133,9 @@ def _where(network: Network, box: Any, slice: Slice | None) -> Slice:
     return where
 
 
-def _gathered(
-    network: Network, where: Slice, found: list[Chunk], counts: dict[str, int], complete: bool
-) -> Complex:
+def _gathered(run: _Run, found: list[Chunk]) -> Complex:
     """The chunks as one complex: vertices with one key are one vertex."""
+    network, where = run.plan.network, run.plan.slice
     k = where.dimension
     words = max(c.cells.mask.shape[1] for c in found)
     start = np.cumsum([0] + [len(c.points.radius) for c in found])
@@ -106,7 +161,7 @@ def _gathered(
     bits = np.concatenate([c.bits for c in found])
     pattern, undecided = Pattern(bits, layout(network)), sum(c.guessed for c in found)
     return Complex(
-        network, where, position, error, cells, who, pattern, counts, complete, undecided
+        network, where, position, error, cells, who, pattern, run.counts, run.complete, undecided
     )
 
 

@@ -131,7 +131,7 @@ def _exact(complex: Complex, network: Network, vertices: NDArray[np.int64]) -> l
     crease = Pieces(*_crease(network.dtype), (False,))
     p = plan(appended(network, crease, "crease"), complex.slice)
     decide, asked = Signs(p), int(label(len(p.stages) - 1, KNOT, 0, 1)[0])
-    place, cell = _places(complex, vertices)
+    place, cell = places(complex, vertices)
     width = row_bytes(layout(p.network))
     found: list[int | None] = [None] * len(vertices)
     for i in np.argsort(cell, kind="stable")[:MOST]:
@@ -150,7 +150,7 @@ def _crease(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     return zero, unit, torch.zeros(2, dtype=dtype)
 
 
-def _places(complex: Complex, vertices: NDArray[np.int64]) -> tuple[Any, Any]:
+def places(complex: Complex, vertices: NDArray[np.int64]) -> tuple[Any, Any]:
     """A place of each vertex in the cells, and the cell it is a place of."""
     held = complex.cells.vertex
     place = np.zeros(len(complex.vertices), np.int64)

@@ -17,9 +17,9 @@ from gatewise.errors import DataError, WrongShape
 from gatewise.ir.network import Network, require_piecewise_affine
 from gatewise.ir.pattern import Pattern
 from gatewise.patterns.observe import pattern as pattern_of
+from gatewise.regions.beyond import Neighbours, Units, changes, neighbours, sizes, slacks
 from gatewise.regions.constraints import frozen
 from gatewise.regions.halfspaces import Region, region
-from gatewise.regions.neighbours import Neighbours, Units, changes, neighbours, sizes, slacks
 from gatewise.regions.redundant.frame import F64, rounding, with_bias, without_bias
 
 MOST = 1000  # regions of a walk, unless told otherwise

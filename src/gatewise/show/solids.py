@@ -125,7 +125,7 @@ def _library() -> str:
     try:
         from plotly.offline import get_plotlyjs  # type: ignore[import-untyped, unused-ignore]
     except ImportError:
-        raise missing("plotly", "solid", "a solid picture") from None
+        raise missing("plotly", "report", "a solid picture") from None
     return _safe(get_plotlyjs())
 
 

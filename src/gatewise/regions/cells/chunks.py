@@ -109,6 +109,19 @@ class Split:
     guessed: int
 
 
+def apart(chunk: Chunk) -> Chunk:
+    """The chunk with vertices for each cell alone, under keys that its pattern goes into."""
+    c, words = chunk.cells, np.ascontiguousarray(chunk.bits).view(np.uint64)
+    odd = np.arange(1, 2 * words.shape[1], 2, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    with np.errstate(over="ignore"):
+        own = (words ^ (words >> np.uint64(31))) * odd
+        name = own.sum(1, dtype=np.uint64) * np.uint64(0xD6E8FEB86659FD93)
+    points = Points(*(a[c.vertex] for a in chunk.points))
+    key = points.key ^ np.repeat(name, np.diff(c.ptr))
+    cells = c._replace(vertex=np.arange(len(c.vertex), dtype=np.int32))
+    return replace(chunk, cells=cells, points=points._replace(key=key))
+
+
 def split_rows(chunk: Chunk, forms: Forms, decide: Signs) -> Split:
     """The kernel, called again for the parents that had open signs, until none has."""
     d, todo = forms.form.shape[1] - 1, np.arange(len(chunk))

@@ -11,7 +11,7 @@ import torch
 from gatewise.ir.kinds import Pieces, Winner
 from gatewise.ir.pattern import Packer, layout
 from gatewise.regions.cells import flips
-from gatewise.regions.cells.chunks import Chunk, Split, split_rows
+from gatewise.regions.cells.chunks import Chunk, Split, apart, split_rows
 from gatewise.regions.cells.pools import Forms
 from gatewise.regions.cells.signs import Signs
 from gatewise.regions.cells.stages import (
@@ -32,6 +32,7 @@ Codes = Callable[[Any], torch.Tensor]  # of some of the children
 def split(p: Plan, chunk: Chunk, decide: Signs) -> Chunk:
     """The chunk behind its next gate."""
     stage = p.stages[chunk.stage]
+    chunk = apart(chunk) if stage.apart else chunk
     known = stage.gate.inputs[0] in chunk.values
     values = chunk.values if known else advance(p, stage.before, chunk.values)
     if isinstance(stage.gate.kind, Winner):

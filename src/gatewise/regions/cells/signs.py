@@ -23,6 +23,8 @@ from gatewise.regions.cells.stages import KNOT, Plan, unlabel
 
 Integers = tuple[int, ...]
 REMEMBERED = 256  # patterns whose rows are kept
+BUDGET = 4_000_000  # products for the rows of one cell, some seconds; and in all, some minutes
+IN_ALL = 200_000_000
 
 
 @dataclass(eq=False)
@@ -30,12 +32,13 @@ class Signs:
     """Decides open signs of one enumeration (a builder: it remembers rows of recent cells)."""
 
     plan: Plan
-    rows: dict[bytes, dict[int, Dyadic]] = field(default_factory=dict)
+    rows: dict[bytes, Dyadic] = field(default_factory=dict)
+    spent: int = 0
 
     @cached_property
     def exact(self) -> Rational | None:
         """The network in integers, or None where it has no such form; most boxes never ask."""
-        return rational(self.plan.network)
+        return rational(self.plan.network, BUDGET)
 
     def __call__(self, bits: np.ndarray, vertex: Sequence[int], who: int) -> int | None:
         """-1, 0 or 1 on the cell with packed pattern `bits` (1, bytes), or None: cannot be told.
@@ -57,10 +60,10 @@ class Signs:
         """The row as integers, up to a positive factor."""
         if who < 0:
             return _wall(self.plan.slice, -1 - who)
-        if self.exact is None:
-            return None
         gate, challenger, place, unit = unlabel(who)
         z = self._gate_rows(bits, gate)
+        if z is None:
+            return None
         node = self.plan.stages[gate].gate
         if challenger == KNOT:
             assert isinstance(node.kind, Pieces)
@@ -72,16 +75,18 @@ class Signs:
         index = node.kind.index.reshape(-1, node.kind.branches).tolist()[unit]
         return tuple((z[index[challenger]].whole - z[index[place]].whole).tolist())
 
-    def _gate_rows(self, bits: np.ndarray, gate: int) -> Dyadic:
-        """What enters the gate, unit by unit, as rows over the coordinates of the slice."""
+    def _gate_rows(self, bits: np.ndarray, gate: int) -> Dyadic | None:
+        """What enters the gate, unit by unit, as rows over the coordinates; None: too costly."""
         fields = layout(self.plan.network)
         start = fields[gate].start
         key = bits[0, :start].tobytes() + gate.to_bytes(4, "little")
-        if key not in self.rows:
+        found = self.rows.get(key)
+        if found is None and self.exact is not None and self.spent <= IN_ALL:
+            self.spent += self.exact.cost * (self.plan.slice.dimension + 1)
             if len(self.rows) >= REMEMBERED:
-                self.rows.clear()
-            self.rows[key] = {gate: self._fold(bits, gate)}
-        return self.rows[key][gate]
+                self.rows.clear()  # another thread may hold what was in it
+            found = self.rows[key] = self._fold(bits, gate)
+        return found
 
     def _fold(self, bits: np.ndarray, gate: int) -> Dyadic:
         assert self.exact is not None

@@ -43,7 +43,8 @@ class Stage:
 
     number: its place in network.gates; live: names needed behind it; error (n,) of one row each.
     onward (n, m): the matrix from the gate to the next one, where nothing else but the gate is
-    needed behind it; else None.
+    needed behind it; else None. apart: a gate before this one jumps, so that cells that touch have
+    rows of their own there, and share no vertices.
     """
 
     gate: Node
@@ -52,6 +53,7 @@ class Stage:
     live: frozenset[str]
     error: NDArray[np.float64]
     onward: Onward | None = None
+    apart: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +88,8 @@ def plan(network: Network, where: Slice) -> Plan:
         if isinstance(node.kind, Pieces | Winner):
             live = _needed(network, node)
             bound = _errors(node, error[node.name]) * (where.dimension + 1)
-            stages.append(Stage(node, len(stages), tuple(before), live, bound))
+            jumped = any(isinstance(s.gate.kind, Pieces) and s.gate.kind.jumps for s in stages)
+            stages.append(Stage(node, len(stages), tuple(before), live, bound, apart=jumped))
             before = []
         else:
             before.append(node)
