@@ -23,6 +23,7 @@ from gatewise.regions.cells.slices import Slice, box_slice
 from gatewise.regions.cells.stages import plan
 from gatewise.regions.cells.walk import leaves
 from gatewise.regions.complex import Complex
+from gatewise.regions.exact_vertices import sharpened
 from gatewise.regions.region_table import region_file
 
 Progress = Callable[[int, float], None]  # regions so far, share of the work done (an estimate)
@@ -160,8 +161,19 @@ def _gathered(run: _Run, found: list[Chunk]) -> Complex:
         cells = cells._replace(vertex=cells.vertex[order], mask=cells.mask[order])
     bits = np.concatenate([c.bits for c in found])
     pattern, undecided = Pattern(bits, layout(network)), sum(c.guessed for c in found)
-    return Complex(
-        network, where, position, error, cells, who, pattern, run.counts, run.complete, undecided
+    return sharpened(
+        Complex(
+            network,
+            where,
+            position,
+            error,
+            cells,
+            who,
+            pattern,
+            run.counts,
+            run.complete,
+            undecided,
+        )
     )
 
 

@@ -58,7 +58,7 @@ def _rows(complex: Complex, decide: Signs, place: int, cell: int) -> Iterable[Ro
     for w, word in enumerate(complex.cells.mask[place].tolist()):
         for b in range(64):
             if word >> b & 1:
-                row = decide._row(bits, int(complex.who[start + 64 * w + b]))
+                row = decide.row(bits, int(complex.who[start + 64 * w + b]))
                 if row is not None:
                     yield row
 

@@ -45,8 +45,8 @@ class Signs:
 
         vertex: the rows that vanish there; who: the row asked for (see `stages.label`).
         """
-        tight = [self._row(bits, w) for w in vertex]
-        asked = self._row(bits, who)
+        tight = [self.row(bits, w) for w in vertex]
+        asked = self.row(bits, who)
         if asked is None or any(row is None for row in tight):
             return None
         rows = [row for row in tight if row is not None]
@@ -56,7 +56,7 @@ class Signs:
         whole = determinant([*rows, asked])
         return _sign(whole) * _sign(below)
 
-    def _row(self, bits: np.ndarray, who: int) -> Integers | None:
+    def row(self, bits: np.ndarray, who: int) -> Integers | None:
         """The row as integers, up to a positive factor."""
         if who < 0:
             return _wall(self.plan.slice, -1 - who)
