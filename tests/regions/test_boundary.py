@@ -272,3 +272,8 @@ def test_signs_that_floats_leave_open_are_decided():
     exact = exact_pieces(arrays, 2)
     crossed_ = {patterns(complex)[c] for c in found.cell}
     assert crossed_ >= exact.keys()
+
+
+def test_a_point_has_no_boundary():
+    complex = enumerate_regions(mlp(2, 6, 2), ([0.5, 0.2], [0.5, 0.2]))
+    assert len(boundary(complex)) == len(class_boundary(complex)) == 0

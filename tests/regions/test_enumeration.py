@@ -364,6 +364,8 @@ def test_what_cannot_be_asked_is_refused_by_name() -> None:
         enumerate_regions(network, ([0, 0, 0], [1, 1, 1]))
     with pytest.raises(DataError, match="a box must be finite"):
         enumerate_regions(network, (-np.inf, 1))
+    with pytest.raises(DataError, match="a box reaches 1e\\+150 at most, got 1e\\+308"):
+        enumerate_regions(network, (-1e308, 1e308))
     with pytest.raises(DataError, match="low must not exceed high, got low 1 and high -1"):
         enumerate_regions(network, (1, -1))
     with pytest.raises(DataError, match="at most 8 free inputs, got 9"):

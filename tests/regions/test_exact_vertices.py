@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -18,7 +20,7 @@ def chain(*sizes: int, seed: int = 0) -> nn.Sequential:
     torch.manual_seed(seed)
     parts = [
         part
-        for a, b in zip(sizes[:-1], sizes[1:], strict=True)
+        for a, b in pairwise(sizes)
         for part in (nn.Linear(a, b, dtype=torch.float64), nn.ReLU())
     ]
     return nn.Sequential(*parts[:-1])

@@ -101,3 +101,11 @@ def test_maps_of_residual_maxout_and_product():
     weight = complex.map[np.arange(3)].matrix()
     assert torch.allclose(torch.from_numpy(slope[:3]), weight[..., :3])
     assert describe(complex)["directions"] == np.eye(4)[:3].tolist()
+
+
+def test_a_point_is_one_row(tmp_path):
+    complex = enumerate_regions(mlp(2, 6, 1), ([0.5, 0.2], [0.5, 0.2]))
+    table = pq.read_table(to_parquet(complex, tmp_path / "p.parquet"))
+    (row,) = table.to_pylist()
+    assert row["interior"] == row["vertices"] == row["slope:0"] == []
+    assert row["intercept:0"] == pytest.approx(complex.values()[0, 0], abs=1e-15)

@@ -148,3 +148,17 @@ def test_one_input_held():
     found = simplify(complex)
     same(complex, found.network)
     assert found.network.dtype == F64
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_without_biases_rounding_is_held_against_its_own_point(seed):
+    """At 0 both networks are exactly 0 and the bound is too: that is no bound of other points."""
+    chain = Chain(2, seed)
+    for width in (6, 6):
+        chain.linear(width, bias=False)
+        chain.gate("relu")
+    chain.linear(3, bias=False)
+    complex = enumerate_regions(chain.network(), (-1, 1))
+    found = simplify(complex)
+    same(complex, found.network)
+    assert found.error <= found.bound < 1e-10

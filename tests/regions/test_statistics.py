@@ -99,3 +99,12 @@ def test_what_is_incomplete_proves_nothing():
     assert "(incomplete)" in repr(statistics(complex))
     with pytest.raises(DataError, match="needs every region of the box"):
         constant_units(complex)
+
+
+def test_a_point_is_one_region():
+    """Every input held: 0 coordinates, no facets, and the ball in a point has radius 0."""
+    complex = enumerate_regions(mlp(2, 6, 1), ([0.5, 0.2], [0.5, 0.2]))
+    found = statistics(complex)
+    assert (len(found), found.facets.tolist(), found.vertices.tolist()) == (1, [0], [1])
+    assert found.volume.tolist() == [1] and found.inside.tolist() == [True]
+    assert found.radius(0) == 0 and "1 regions" in repr(found)

@@ -10,10 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import gatewise as gw
 from gatewise.errors import DataError, WrongShape
 from gatewise.ir.kinds import Affine
 from gatewise.patterns.observe import pattern
 from gatewise.regions.beyond import changes, neighbours
+from gatewise.regions.enumeration import enumerate_regions
 from gatewise.regions.halfspaces import region
 from gatewise.regions.walk import ball, path
 from nets import F64, Chain, dense, mixed, mlp, networks, rows
@@ -136,6 +138,33 @@ def test_only_facets_inside_a_box_are_crossed():
     assert keys(boxed.pattern) <= keys(free.pattern)
     assert len(boxed) < len(boxed.facets)
     assert bool((boxed.point.abs() < 1).all())
+
+
+def test_a_facet_on_a_wall_of_the_box_is_not_crossed():
+    """relu(x - 1) and relu(x) in [-1, 1]: the knot at 1 is the wall, so only 0 is crossed."""
+    network = one_layer(torch.tensor([[1.0], [1.0]]), torch.tensor([-1.0, 0.0]))
+    found = neighbours(region(network, torch.full((1, 1), 0.5, dtype=F64)), box=(-1, 1))
+    assert len(found) == 1 and not found.missed
+    assert -1 < float(found.point) < 0
+    walked = ball(network, [0.5], radius=9, box=(-1, 1))
+    assert len(walked) == 2 and walked.complete
+
+
+def test_what_is_beyond_a_facet_is_not_on_it():
+    """Weights in quarters: units of both layers change at 0, where a pattern is that no region
+    with an inside has. Along a line, regions have their two neighbours and no other."""
+    torch.manual_seed(1)
+    sizes = ((1, 10), (10, 10), (10, 2))
+    linear = [torch.nn.Linear(a, b, dtype=F64) for a, b in sizes]
+    with torch.no_grad():
+        for p in (p for layer in linear for p in layer.parameters()):
+            p.copy_((4 * p).round() / 4)
+    relu = torch.nn.ReLU()
+    model = torch.nn.Sequential(linear[0], relu, linear[1], torch.nn.ReLU(), linear[2])
+    network = gw.read(model, torch.zeros(1, 1, dtype=F64))
+    listed = keys(enumerate_regions(network, (-1, 1)).pattern)
+    walked = ball(network, [0.25], radius=99, box=(-1, 1))
+    assert walked.complete and keys(walked.pattern) == listed
 
 
 # ---------------------------------------------------------------- paths

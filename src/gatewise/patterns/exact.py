@@ -42,7 +42,7 @@ class Rational:
         return 1 + sum(len(rows.column) for rows in self.rows.values())
 
 
-def rational(network: Network, budget: int = BUDGET) -> Rational | None:
+def rational(network: Network, budget: int | None = None) -> Rational | None:
     """The network over the rationals, or None: a node has no exact value, or they are too many.
 
     A sum that rounds with no weight of its own has none (a mean: 1/3 is no float), nor has a rule
@@ -62,7 +62,7 @@ def rational(network: Network, budget: int = BUDGET) -> Rational | None:
         elif not isinstance(kind, Pieces | Winner):
             return None
     exact = Rational(network, rows)
-    return exact if exact.cost <= budget else None
+    return exact if exact.cost <= (BUDGET if budget is None else budget) else None
 
 
 def _readable(kind: Affine) -> bool:

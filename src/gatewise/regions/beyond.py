@@ -60,7 +60,9 @@ def neighbours(region: Region, index: int = 0, *, box: Any = None) -> Neighbours
     network = region.network.to(F64, "cpu")
     home = region.pattern[np.array([index % len(region)])]
     names = {g.name for g in network.gates}
-    inner = [k for k, r in enumerate(found.row.tolist()) if found.gate[r] in names]
+    walls = torch.tensor([gate not in names for gate in found.gate], dtype=torch.bool)
+    outer = set(found.member[walls].tolist())  # of the box, even where a gate's row is the same
+    inner = [k for k in range(len(found)) if k not in outer]
     shown = [k for k in inner if not bool(found.point[k].isnan().any())]
     pattern, point, there = _seen_beyond(network, home, found, torch.tensor(shown).long())
     changed = tuple(changes(home, pattern[np.array([k])]) for k in range(len(there)))
@@ -82,8 +84,9 @@ def _seen_beyond(
     for length in (step, *(step.new_full(step.shape, t) for t in TRIES)):
         x = start[open_] + length[open_, None] * way[open_]
         seen = pattern_of(network, x.reshape(-1, *network.input_shape))
-        fine = seen.equal(guess[open_])
-        fine |= _touching(network, seen, start[open_], ~fine & ~seen.equal(home))
+        left = (x != start[open_]).any(1).numpy()  # a step of 0 shows what is on the facet alone
+        fine = seen.equal(guess[open_]) & left
+        fine |= _touching(network, seen, start[open_], left & ~fine & ~seen.equal(home))
         bits[open_[fine]], point[open_[fine]] = seen.bits[fine], x[fine]
         open_ = open_[~fine]
         if not len(open_):

@@ -104,7 +104,8 @@ def _enclosed(complex: Complex, network: Network) -> tuple[Floats, Floats]:
     g = gamma(2 * where.dimension + 8, torch.float64)
     off = (spread + g * size) * (1 + g) + underflow(where.dimension, torch.float64)
     off[:, ~where.directions.any(0)] = 0.0  # held inputs are the very numbers
-    identity = (np.count_nonzero(where.directions, 0) <= 1) & (np.abs(where.directions).max(0) == 1)
+    longest = np.abs(where.directions).max(0, initial=0)
+    identity = (np.count_nonzero(where.directions, 0) <= 1) & (longest == 1)
     plain = identity & (where.origin == 0)
     off[:, plain] = spread[:, plain]
     step = max(1, ROWS // max(int(np.prod(n.shape)) for n in network.nodes))

@@ -78,7 +78,8 @@ def region_table(complex: Complex, first: int = 0, *, neighbours: bool = True) -
     """
     pa, _ = _arrow()
     cells, k, n = complex.cells, complex.dimension, len(complex)
-    touched = np.add.reduceat(complex.who < 0, cells.facet_ptr[:-1], dtype=np.int64)
+    upto = np.concatenate([[0], np.cumsum(complex.who < 0)])
+    touched = np.diff(upto[cells.facet_ptr])
     flat = complex.vertices[cells.vertex].reshape(-1)
     columns: dict[str, Any] = {
         "region": np.arange(first, first + n),
@@ -156,6 +157,8 @@ def _outputs(complex: Complex) -> list[str]:
 
 def _fixed(pa: Any, values: NDArray[np.float64], size: int) -> Any:
     """Rows of one length."""
+    if not size:  # a point has no coordinates, and Arrow no fixed rows of none
+        return pa.array([[] for _ in values], pa.list_(pa.float64()))
     return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), size)
 
 

@@ -105,8 +105,10 @@ def _difference(complex: Complex, simple: Network) -> tuple[float, float, int]:
         x = complex.network.rows(where.inputs(s))
         gap = (complex.network(x) - simple(x)).abs()
         bound = _bound(complex.network, simple, x.abs())
-    worst = int((gap - bound).flatten().argmax())
-    return float(gap.max()), float(bound.expand(gap.shape).flatten()[worst]), len(s)
+    gap, bound = gap.flatten(), bound.expand(gap.shape).flatten()
+    over = gap > bound  # any of these is an error, whatever the gaps elsewhere
+    worst = int(torch.where(over, gap, -1.0).argmax() if over.any() else gap.argmax())
+    return float(gap[worst]), float(bound[worst]), len(s)
 
 
 def _bound(network: Network, simple: Network, x: Tensor) -> Tensor:

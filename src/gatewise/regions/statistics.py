@@ -110,7 +110,8 @@ class Statistics:
 def statistics(complex: Complex) -> Statistics:
     """Sizes and kinds of the regions of a complex."""
     cells = complex.cells
-    walls = np.add.reduceat(complex.who < 0, cells.facet_ptr[:-1], dtype=np.int64)
+    upto = np.concatenate([[0], np.cumsum(complex.who < 0)])  # a point has no facets at all
+    walls = np.diff(upto[cells.facet_ptr])
     return Statistics(
         complex,
         volumes(complex),
@@ -157,8 +158,10 @@ def _radius(complex: Complex, index: int) -> float:
         from scipy.optimize import linprog
     except ImportError:
         raise missing("scipy", "lp", "the largest ball in a region") from None
-    normals, levels = _walls(complex, index)
     k = complex.dimension
+    if k == 0:
+        return 0.0  # a point
+    normals, levels = _walls(complex, index)
     rows = np.concatenate([normals, np.ones((len(normals), 1))], 1)
     cost = np.zeros(k + 1)
     cost[k] = -1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -50,8 +51,10 @@ FORM_BYTES = 1 << 24  # of the rows of one gate on one chunk's cells: what fits 
 class Chunk:
     """Cells behind the first `stage` gates; `order` puts the leaves of the tree of chunks in line.
 
-    bits (cells, bytes): the pattern so far; weight: the share of the box's cells it stands for,
-    as far as is known; guessed: signs that nothing could decide (taken as zero).
+    values: what entered the last gate, of the cells before it, and parent (cells,): which of those
+    each cell is from; in the root, the input's. bits (cells, bytes): the pattern so far.
+    weight: the share of the box's cells it stands for, as far as is known; guessed: signs that
+    nothing could decide (taken as zero).
     """
 
     cells: Cells
@@ -60,6 +63,7 @@ class Chunk:
     bits: Bits
     values: Columns
     stage: int
+    parent: Ints | None = None
     order: tuple[int, ...] = ()
     weight: float = 1.0
     guessed: int = 0
@@ -110,16 +114,22 @@ class Split:
 
 
 def apart(chunk: Chunk) -> Chunk:
-    """The chunk with vertices for each cell alone, under keys that its pattern goes into."""
-    c, words = chunk.cells, np.ascontiguousarray(chunk.bits).view(np.uint64)
+    """The chunk with vertices for each cell alone: none of its edges is another one's."""
+    points = Points(*(a[chunk.cells.vertex] for a in chunk.points))
+    cells = chunk.cells._replace(vertex=np.arange(len(points.key), dtype=np.int32))
+    return replace(chunk, cells=cells, points=points)
+
+
+def own_keys(chunk: Chunk, made: Split) -> Split:
+    """New vertices under keys that their parent's pattern goes into: they are no other cell's."""
+    words = np.ascontiguousarray(chunk.bits).view(np.uint64)
     odd = np.arange(1, 2 * words.shape[1], 2, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    with np.errstate(over="ignore"):
-        own = (words ^ (words >> np.uint64(31))) * odd
-        name = own.sum(1, dtype=np.uint64) * np.uint64(0xD6E8FEB86659FD93)
-    points = Points(*(a[c.vertex] for a in chunk.points))
-    key = points.key ^ np.repeat(name, np.diff(c.ptr))
-    cells = c._replace(vertex=np.arange(len(c.vertex), dtype=np.int32))
-    return replace(chunk, cells=cells, points=points._replace(key=key))
+    name = ((words ^ (words >> np.uint64(31))) * odd).sum(1, dtype=np.uint64)
+    owner = np.zeros(len(made.points.key), np.int64)
+    owner[made.cells.vertex] = np.repeat(made.parent, np.diff(made.cells.ptr))
+    key, old = made.points.key.copy(), len(chunk.points.key)
+    key[old:] ^= name[owner[old:]] * np.uint64(0xD6E8FEB86659FD93)
+    return replace(made, points=made.points._replace(key=key))
 
 
 def split_rows(chunk: Chunk, forms: Forms, decide: Signs) -> Split:
@@ -235,10 +245,10 @@ def picked(
 
 def divided(p: Plan, chunk: Chunk, workers: int, largest: int) -> Iterator[Chunk]:
     """The chunk as several small enough for the next gate, and enough of them for all workers."""
-    gate = p.stages[chunk.stage].gate
-    kind = gate.kind
-    asked = int(np.prod(gate.shape)) * (len(kind.knots) if isinstance(kind, Pieces) else 1)
-    most = max(1, FORM_BYTES // (8 * asked * (p.slice.dimension + 1)))
+    stage = p.stages[chunk.stage]
+    kind, between = stage.gate.kind, [math.prod(node.shape) for node in stage.before]
+    asked = math.prod(stage.gate.shape) * (len(kind.knots) if isinstance(kind, Pieces) else 1)
+    most = max(1, FORM_BYTES // (8 * max(asked, *between, 1) * (p.slice.dimension + 1)))
     step = min(most, largest, max(64, -(-len(chunk) // workers)))
     if step >= len(chunk):
         yield chunk
@@ -249,14 +259,20 @@ def divided(p: Plan, chunk: Chunk, workers: int, largest: int) -> Iterator[Chunk
 
 
 def span(chunk: Chunk, first: int, last: int) -> Chunk:
-    """Cells first..last of the chunk, with only the vertices and rows that they need."""
+    """Cells first..last of the chunk, with only the vertices, rows and values that they need."""
     cells, points, rows = subset(chunk.cells, chunk.points, chunk.rows, first, last)
+    parent, values = chunk.parent, chunk.values
+    if parent is not None and last > first:
+        a, b = int(parent[first]), int(parent[last - 1]) + 1  # parents come in order
+        parent = parent[first:last] - a
+        values = {n: v if len(v) == 1 else v[a:b] for n, v in values.items()}
     return replace(
         chunk,
         cells=cells,
         points=points,
         rows=rows,
         bits=chunk.bits[first:last],
-        values={n: v if len(v) == 1 else v[first:last] for n, v in chunk.values.items()},
+        values=values,
+        parent=parent,
         weight=chunk.weight * (last - first) / len(chunk),
     )

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import torch
 
 from gatewise.ir.kinds import Pieces, Winner
-from gatewise.ir.pattern import Packer, layout
+from gatewise.ir.pattern import Packer, Pattern, layout
 from gatewise.regions.cells import flips
-from gatewise.regions.cells.chunks import Chunk, Split, apart, split_rows
+from gatewise.regions.cells.chunks import Chunk, Ints, Split, apart, own_keys, split_rows
 from gatewise.regions.cells.pools import Forms
 from gatewise.regions.cells.signs import Signs
 from gatewise.regions.cells.stages import (
@@ -26,81 +23,97 @@ from gatewise.regions.cells.stages import (
 )
 from gatewise.regions.cells.winners import split_winners
 
-Codes = Callable[[Any], torch.Tensor]  # of some of the children
-
 
 def split(p: Plan, chunk: Chunk, decide: Signs) -> Chunk:
     """The chunk behind its next gate."""
     stage = p.stages[chunk.stage]
     chunk = apart(chunk) if stage.apart else chunk
-    known = stage.gate.inputs[0] in chunk.values
-    values = chunk.values if known else advance(p, stage.before, chunk.values)
-    if isinstance(stage.gate.kind, Winner):
-        made, won = split_winners(p, stage, chunk, values, decide)
-        codes: Codes = won.__getitem__
+    values = entering(p, chunk)
+    kind, field = stage.gate.kind, layout(p.network)[stage.number]
+    codes: torch.Tensor | None
+    if isinstance(kind, Winner):
+        made, codes = split_winners(p, stage, chunk, values, decide)
     else:
         made, codes = split_knots(p, stage, chunk, values[stage.gate.inputs[0]], decide)
+    made = own_keys(chunk, made) if stage.apart else made
     bits = chunk.bits[made.parent]
-    field = layout(p.network)[stage.number]
-    if field.width == 1 and isinstance(stage.gate.kind, Pieces):
-        bits[:, field.start : field.stop] = made.sides  # packed the same way
+    if codes is None:
+        bits[:, field.start : field.stop] = made.sides  # one knot a unit: packed the same way
     else:
         packer = Packer(layout(p.network), len(bits))
-        packer.put(stage.gate.name, codes(slice(None)))
+        packer.put(stage.gate.name, codes)
         bits |= packer.bits
-    parent = torch.from_numpy(made.parent).long()
-    if stage.onward is not None:
-        values = {p.stages[chunk.stage + 1].gate.inputs[0]: _next(p, stage, values, made, codes)}
-    elif stage.live:
-        values = through(p, stage, values, parent, codes(slice(None)))
-    else:
-        values = {}
+    needed = (stage.live | {*stage.gate.inputs}) - {stage.gate.name} if stage.live else set()
     return Chunk(
         made.cells,
         made.points,
         made.rows,
         bits,
-        values,
+        {name: values[name] for name in needed},
         chunk.stage + 1,
+        made.parent.astype(np.int64),
         chunk.order,
         chunk.weight,
         chunk.guessed + made.guessed,
     )
 
 
-def _next(p: Plan, stage: Stage, values: Columns, made: Split, codes: Codes) -> torch.Tensor:
-    """What enters the next gate on each child: a product for some, updates for the others."""
-    assert stage.onward is not None
-    fresh = np.empty(len(made.parent), np.bool_)
-    flips.fresh_starts(made.parent, made.sides, fresh)
-    following, some = p.stages[stage.number + 1], fresh.nonzero()[0]
-    parent = torch.from_numpy(made.parent[some]).long()
-    first = advance(p, following.before, through(p, stage, values, parent, codes(some)))
-    product = first[following.gate.inputs[0]]
-    z = values[stage.gate.inputs[0]]
-    out = np.empty((len(fresh), z.shape[1], stage.onward.weight.shape[1]))
+def entering(p: Plan, chunk: Chunk) -> Columns:
+    """What enters the chunk's next gate, on each of its cells, and what is needed behind it.
+
+    Worked out here, a chunk at a time, so that a gate with many children fits.
+    """
+    stage = p.stages[chunk.stage]
+    if chunk.parent is None:
+        return advance(p, stage.before, chunk.values)
+    if p.stages[chunk.stage - 1].onward is not None:
+        return {stage.gate.inputs[0]: _updated(p, chunk)}
+    return _afresh(p, chunk, np.arange(len(chunk)))
+
+
+def _afresh(p: Plan, chunk: Chunk, some: Ints) -> Columns:
+    """Values behind the last gate, from its inputs on the parents, for some of the cells."""
+    assert chunk.parent is not None
+    last = p.stages[chunk.stage - 1]
+    codes = Pattern(chunk.bits[some], layout(p.network)).codes(last.gate.name)
+    values = through(p, last, chunk.values, torch.from_numpy(chunk.parent[some]), codes)
+    return advance(p, p.stages[chunk.stage].before, values)
+
+
+def _updated(p: Plan, chunk: Chunk) -> torch.Tensor:
+    """What enters the next gate: a product for some of the cells, updates for the others."""
+    last, name = p.stages[chunk.stage - 1], p.stages[chunk.stage].gate.inputs[0]
+    field = layout(p.network)[last.number]
+    assert last.onward is not None and chunk.parent is not None
+    sides = np.ascontiguousarray(chunk.bits[:, field.start : field.stop])
+    fresh = np.empty(len(chunk), np.bool_)
+    flips.fresh_starts(chunk.parent, sides, fresh)
+    product = _afresh(p, chunk, fresh.nonzero()[0])[name]
+    z = chunk.values[last.gate.inputs[0]]
+    out = np.empty((len(fresh), z.shape[1], last.onward.weight.shape[1]))
     flips.follow(
-        made.parent,
-        made.sides,
+        chunk.parent,
+        sides,
         fresh,
         product.flatten(2).contiguous().numpy(),
         z.flatten(2).contiguous().numpy(),
-        stage.onward.weight,
-        stage.onward.slope,
-        stage.onward.offset,
+        last.onward.weight,
+        last.onward.slope,
+        last.onward.offset,
         out,
     )
-    return torch.from_numpy(out).reshape(len(out), z.shape[1], *following.gate.shape)
+    return torch.from_numpy(out).reshape(len(out), *product.shape[1:])
 
 
 def split_knots(
     p: Plan, stage: Stage, chunk: Chunk, z: torch.Tensor, decide: Signs
-) -> tuple[Split, Codes]:
-    """The cells split at the knots of every unit, and how to get the branches of some of them."""
+) -> tuple[Split, torch.Tensor | None]:
+    """The cells split at the knots of every unit, and the branches (children, *shape) that they
+    are on; None where there is one knot a unit, and the sides say it."""
     kind, shape = stage.gate.kind, stage.gate.shape
     assert isinstance(kind, Pieces)
-    units = int(np.prod(shape))
-    who = np.concatenate([label(stage.number, KNOT, k, units) for k in range(len(kind.knots))])
+    units, knots = int(np.prod(shape)), len(kind.knots)
+    who = np.concatenate([label(stage.number, KNOT, k, units) for k in range(knots)])
     forms = Forms(
         knot_forms(stage, z, len(chunk)),
         stage.error[None],
@@ -109,12 +122,7 @@ def split_knots(
         np.repeat(np.array(kind.closed), units),
     )
     made = split_rows(chunk, forms, decide)
-
-    def codes(rows: Any) -> torch.Tensor:
-        """(rows, *shape)."""
-        sides = np.unpackbits(made.sides[rows], axis=1, count=len(who)).view(bool)
-        above = sides.reshape(len(sides), -1, units)
-        picked = above[:, 0] if above.shape[1] == 1 else above.sum(1, dtype=np.uint8)
-        return torch.from_numpy(picked).reshape(-1, *shape)
-
-    return made, codes
+    if knots == 1:
+        return made, None
+    sides = np.unpackbits(made.sides, axis=1, count=len(who)).reshape(-1, knots, units)
+    return made, torch.from_numpy(sides.sum(1, dtype=np.uint8)).reshape(-1, *shape)

@@ -17,14 +17,14 @@ from gatewise.ir.kinds import Affine, Pieces, Winner
 from gatewise.ir.network import INPUT
 from gatewise.ir.pattern import Pattern, layout
 from gatewise.patterns.dyadic import Dyadic, dyadic, join
-from gatewise.patterns.exact import Rational, branch, rational, tables
+from gatewise.patterns.exact import Rational, branch, rational
 from gatewise.regions.cells.slices import Slice
 from gatewise.regions.cells.stages import KNOT, Plan, unlabel
 
 Integers = tuple[int, ...]
 REMEMBERED = 256  # patterns whose rows are kept
 BUDGET = 4_000_000  # products for the rows of one cell, some seconds; and in all, some minutes
-IN_ALL = 200_000_000
+IN_ALL = 400_000_000
 
 
 @dataclass(eq=False)
@@ -67,12 +67,11 @@ class Signs:
         node = self.plan.stages[gate].gate
         if challenger == KNOT:
             assert isinstance(node.kind, Pieces)
-            knots, _, _ = tables(node.kind, node.shape)
-            k = z.whole.shape[1]
-            row = z[unit] + Dyadic(-knots[place, unit].whole * _last(k), knots.scale)
+            knot = dyadic(node.kind.knots[place].expand(node.shape).reshape(-1)[unit].item())
+            row = z[unit] + Dyadic(-knot.whole * _last(z.whole.shape[1]), knot.scale)
             return tuple(row.whole.tolist())
         assert isinstance(node.kind, Winner)
-        index = node.kind.index.reshape(-1, node.kind.branches).tolist()[unit]
+        index = node.kind.index.reshape(-1, node.kind.branches)[unit].tolist()
         return tuple((z[index[challenger]].whole - z[index[place]].whole).tolist())
 
     def _gate_rows(self, bits: np.ndarray, gate: int) -> Dyadic | None:

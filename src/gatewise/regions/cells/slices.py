@@ -14,6 +14,7 @@ from gatewise.ir.network import Network
 
 Floats = NDArray[np.float64]
 MOST = 8  # dimensions: a box has 2**d corners, and so does each simple vertex have cells
+FAR = 1e150  # beyond it sizes overflow
 MARGIN = 0.25  # of the size of what the points of a slice span, on every side of it
 
 
@@ -133,5 +134,7 @@ def _checked(origin: Floats, directions: Floats, low: Any, high: Any, marks: Any
     held = [np.ascontiguousarray(a, np.float64) for a in (origin, directions, low, high)]
     if not all(np.isfinite(a).all() for a in held) or not (low < high).all():
         raise DataError("a slice needs finite numbers, and low < high in every coordinate")
+    if not (np.abs(held[2:]) < FAR).all():
+        raise DataError(f"a box reaches {FAR:g} at most, got {np.abs(held[2:]).max():g}")
     shown = np.empty((0, k)) if marks is None else np.asarray(marks, np.float64)
     return Slice(held[0], held[1], held[2], held[3], shown)
