@@ -25,7 +25,7 @@ from torch import nn
 
 import gatewise as gw
 from gatewise.regions.halfspaces import region
-from gatewise.regions.irredundant import facets
+from gatewise.regions.local.irredundant import facets
 
 CASES = [
     (2, 128, 128, 128, 1),

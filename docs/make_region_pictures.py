@@ -16,7 +16,7 @@ from make_pictures import STATIC, two_moons
 
 import gatewise as gw
 from gatewise.regions.cells.slices import slice_through
-from gatewise.regions.enumeration import enumerate_regions
+from gatewise.regions.polyhedral.enumeration import enumerate_regions
 from gatewise.show.maps import plane_map
 from gatewise.show.plane import as_image
 from gatewise.show.region_files import save_figure

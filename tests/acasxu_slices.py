@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gatewise.regions.enumeration import enumerate_regions
+from gatewise.regions.polyhedral.enumeration import enumerate_regions
 from oracles.plane import Plane
 
 

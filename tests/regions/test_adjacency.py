@@ -11,9 +11,9 @@ import torch
 
 import gatewise as gw
 from gatewise.errors import InternalError
-from gatewise.regions import adjacency
-from gatewise.regions.adjacency import jumps, shared
-from gatewise.regions.enumeration import enumerate_regions
+from gatewise.regions.polyhedral import adjacency
+from gatewise.regions.polyhedral.adjacency import jumps, shared
+from gatewise.regions.polyhedral.enumeration import enumerate_regions
 from nets import F64, Chain, mixed, mlp
 from oracles import degenerate_nets
 from oracles.cells import cells, neighbours

@@ -11,8 +11,8 @@ from scipy.optimize import linprog
 
 from gatewise.errors import DataError
 from gatewise.ir.kinds import Affine
-from gatewise.regions.balls import inscribed
 from gatewise.regions.halfspaces import region
+from gatewise.regions.local.balls import inscribed
 from nets import F64, Chain, dense, mlp, rows
 
 

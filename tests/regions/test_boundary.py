@@ -12,10 +12,10 @@ import torch
 import gatewise as gw
 from gatewise.errors import DataError
 from gatewise.ir.kinds import Affine
-from gatewise.regions import levels
-from gatewise.regions.boundary import boundary, class_boundary
 from gatewise.regions.cells.slices import slice_through
-from gatewise.regions.enumeration import enumerate_regions
+from gatewise.regions.polyhedral import levels
+from gatewise.regions.polyhedral.boundary import boundary, class_boundary
+from gatewise.regions.polyhedral.enumeration import enumerate_regions
 from nets import F64, Chain, dense, mlp
 from oracles import degenerate_nets
 from oracles.cells import at, cells

@@ -16,8 +16,8 @@ from gatewise.errors import DataError, NotPiecewiseAffine
 from gatewise.ir.kinds import Affine, Winner
 from gatewise.ir.network import fold, forward
 from gatewise.patterns.observe import pattern
-from gatewise.regions import forms
-from gatewise.regions.constant import constant_units
+from gatewise.regions.local import forms
+from gatewise.regions.local.constant import constant_units
 from nets import F64, Chain, dense, mlp, networks
 
 

@@ -15,7 +15,7 @@ from gatewise.errors import DataError, NotPiecewiseAffine, WrongShape
 from gatewise.patterns.observe import pattern as pattern_of
 from gatewise.regions.cells import chunks
 from gatewise.regions.cells.slices import slice_through
-from gatewise.regions.enumeration import enumerate_regions
+from gatewise.regions.polyhedral.enumeration import enumerate_regions
 from oracles import degenerate_nets as degenerate
 from oracles.grid import patterns_on_grid
 

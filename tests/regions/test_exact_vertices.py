@@ -11,8 +11,8 @@ from torch import nn
 
 import gatewise as gw
 from gatewise.regions.cells.slices import slice_through
-from gatewise.regions.enumeration import enumerate_regions
-from gatewise.regions.exact_vertices import sharpened
+from gatewise.regions.polyhedral.enumeration import enumerate_regions
+from gatewise.regions.polyhedral.exact_vertices import sharpened
 from oracles.cells import cells, layers_of, on_slice
 
 

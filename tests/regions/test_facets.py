@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewise.regions.halfspaces import region
-from gatewise.regions.irredundant import facets
+from gatewise.regions.local.irredundant import facets
 from nets import mlp, networks, rows
 from oracles import polyhedra
 from oracles.polyhedra import assert_proofs

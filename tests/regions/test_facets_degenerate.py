@@ -18,11 +18,11 @@ from gatewise.ir.kinds import Affine, Winner
 from gatewise.ir.network import Network, Node
 from gatewise.patterns.exact import rational
 from gatewise.regions.halfspaces import region
-from gatewise.regions.irredundant import facets
-from gatewise.regions.redundant import exact, lp
-from gatewise.regions.redundant.frame import cut, frame
-from gatewise.regions.redundant.proofs import Claims, proven
-from gatewise.regions.redundant.rational import follows
+from gatewise.regions.local.irredundant import facets
+from gatewise.regions.local.redundant import exact, lp
+from gatewise.regions.local.redundant.frame import cut, frame
+from gatewise.regions.local.redundant.proofs import Claims, proven
+from gatewise.regions.local.redundant.rational import follows
 from nets import F64, GATES, Chain, dense, mixed, mlp, rows
 from oracles import polyhedra
 from oracles.polyhedra import assert_proofs

@@ -8,7 +8,7 @@ import torch
 import gatewise as gw
 import shared
 from gatewise.regions.halfspaces import region
-from gatewise.regions.irredundant import facets
+from gatewise.regions.local.irredundant import facets
 from oracles import polyhedra, vnnlib
 from oracles.polyhedra import assert_proofs
 

@@ -12,8 +12,8 @@ import torch
 from gatewise.errors import OutputError
 from gatewise.ir.network import fingerprint
 from gatewise.regions.cells.slices import slice_through
-from gatewise.regions.enumeration import enumerate_regions
-from gatewise.regions.region_table import (
+from gatewise.regions.polyhedral.enumeration import enumerate_regions
+from gatewise.regions.polyhedral.region_table import (
     affine_on_slice,
     describe,
     region_file,

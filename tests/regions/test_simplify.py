@@ -17,9 +17,9 @@ from gatewise.linear.affine_map import AffineMap
 from gatewise.patterns.exact import rational
 from gatewise.patterns.observe import pattern
 from gatewise.regions.cells.slices import slice_through
-from gatewise.regions.enumeration import enumerate_regions
-from gatewise.regions.simplify import simplify
-from gatewise.regions.statistics import constant_units
+from gatewise.regions.polyhedral.enumeration import enumerate_regions
+from gatewise.regions.polyhedral.simplify import simplify
+from gatewise.regions.polyhedral.statistics import constant_units
 from nets import F64, Chain, mixed, mlp
 
 

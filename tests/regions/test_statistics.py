@@ -10,10 +10,10 @@ import torch
 
 from gatewise.errors import DataError
 from gatewise.ir.kinds import Affine
-from gatewise.regions.balls import inscribed
-from gatewise.regions.enumeration import enumerate_regions
 from gatewise.regions.halfspaces import region
-from gatewise.regions.statistics import constant_units, statistics
+from gatewise.regions.local.balls import inscribed
+from gatewise.regions.polyhedral.enumeration import enumerate_regions
+from gatewise.regions.polyhedral.statistics import constant_units, statistics
 from nets import F64, Chain, dense, mlp
 
 

@@ -10,8 +10,8 @@ from scipy.spatial import ConvexHull
 import gatewise as gw
 from gatewise.ir.network import Network
 from gatewise.regions.cells.slices import slice_through
-from gatewise.regions.enumeration import enumerate_regions
-from gatewise.regions.volumes import volumes
+from gatewise.regions.polyhedral.enumeration import enumerate_regions
+from gatewise.regions.polyhedral.volumes import volumes
 from nets import F64, mlp
 from oracles import degenerate_nets
 from oracles.cells import cells

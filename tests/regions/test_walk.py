@@ -14,10 +14,10 @@ import gatewise as gw
 from gatewise.errors import DataError, WrongShape
 from gatewise.ir.kinds import Affine
 from gatewise.patterns.observe import pattern
-from gatewise.regions.beyond import changes, neighbours
-from gatewise.regions.enumeration import enumerate_regions
 from gatewise.regions.halfspaces import region
-from gatewise.regions.walk import ball, path
+from gatewise.regions.local.beyond import changes, neighbours
+from gatewise.regions.local.walk import ball, path
+from gatewise.regions.polyhedral.enumeration import enumerate_regions
 from nets import F64, Chain, dense, mixed, mlp, networks, rows
 
 

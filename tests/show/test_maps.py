@@ -23,8 +23,8 @@ import gatewise as gw
 import shared
 from gatewise.errors import DataError, MissingExtra, WrongShape
 from gatewise.regions.cells.slices import slice_through
-from gatewise.regions.enumeration import enumerate_regions
-from gatewise.regions.volumes import volumes
+from gatewise.regions.polyhedral.enumeration import enumerate_regions
+from gatewise.regions.polyhedral.volumes import volumes
 from gatewise.show import maps, plane, polygons, solids
 from gatewise.show.region_files import save_figure
 from nets import mlp

@@ -9,25 +9,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gatewise.regions.balls import inscribed
-    from gatewise.regions.beyond import neighbours
     from gatewise.regions.cells.slices import Slice, slice_through
-    from gatewise.regions.constant import constant_units
-    from gatewise.regions.enumeration import enumerate_regions, stream_regions
-    from gatewise.regions.irredundant import facets
-    from gatewise.regions.walk import ball, path
+    from gatewise.regions.local.balls import inscribed
+    from gatewise.regions.local.beyond import neighbours
+    from gatewise.regions.local.constant import constant_units
+    from gatewise.regions.local.irredundant import facets
+    from gatewise.regions.local.walk import ball, path
+    from gatewise.regions.polyhedral.enumeration import enumerate_regions, stream_regions
 
 WHERE = {
     "Slice": "cells.slices",
-    "ball": "walk",
-    "constant_units": "constant",
-    "enumerate_regions": "enumeration",
-    "facets": "irredundant",
-    "inscribed": "balls",
-    "neighbours": "beyond",
-    "path": "walk",
+    "ball": "local.walk",
+    "constant_units": "local.constant",
+    "enumerate_regions": "polyhedral.enumeration",
+    "facets": "local.irredundant",
+    "inscribed": "local.balls",
+    "neighbours": "local.beyond",
+    "path": "local.walk",
     "slice_through": "cells.slices",
-    "stream_regions": "enumeration",
+    "stream_regions": "polyhedral.enumeration",
 }
 
 __all__ = [

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from gatewise.errors import DataError
 from gatewise.explain.names import output_index, output_names
-from gatewise.regions.boundary import boundary
-from gatewise.regions.complex import Complex
+from gatewise.regions.polyhedral.boundary import boundary
+from gatewise.regions.polyhedral.complex import Complex
 from gatewise.show import polygons
 from gatewise.show.axes import DOWN, INK, LINE, SOFT, TEXT, UP, figure_of, label, new_axes
 from gatewise.show.plane import frame, place_images, place_points

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewise.errors import DataError, WrongShape
-from gatewise.regions.complex import Complex
+from gatewise.regions.polyhedral.complex import Complex
 from gatewise.show.axes import DOWN, INK, SOFT, TEXT, UP, label
 from gatewise.show.words import count, number
 

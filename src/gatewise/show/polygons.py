@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from gatewise.linear.affine_map import AffineMap
-from gatewise.regions.adjacency import jumps as network_jumps
-from gatewise.regions.complex import Complex
+from gatewise.regions.polyhedral.adjacency import jumps as network_jumps
+from gatewise.regions.polyhedral.complex import Complex
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

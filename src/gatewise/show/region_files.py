@@ -13,8 +13,8 @@ import numpy as np
 
 from gatewise.errors import DataError, MissingExtra
 from gatewise.ir.network import Network, require_piecewise_affine
-from gatewise.regions.complex import Complex
-from gatewise.regions.enumeration import enumerate_regions
+from gatewise.regions.polyhedral.complex import Complex
+from gatewise.regions.polyhedral.enumeration import enumerate_regions
 from gatewise.show import maps, plane
 from gatewise.show.files import whole_folder
 from gatewise.show.region_box import Found, Place, place

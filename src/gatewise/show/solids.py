@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from gatewise.errors import DataError, missing
 from gatewise.explain.names import output_index, output_names
-from gatewise.regions.boundary import boundary
-from gatewise.regions.complex import Complex
+from gatewise.regions.polyhedral.boundary import boundary
+from gatewise.regions.polyhedral.complex import Complex
 from gatewise.show import embed, plane, polygons, scripts
 from gatewise.show.axes import SOFT
 from gatewise.show.maps import TILES

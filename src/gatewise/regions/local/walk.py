@@ -17,10 +17,10 @@ from gatewise.errors import DataError, WrongShape
 from gatewise.ir.network import Network, require_piecewise_affine
 from gatewise.ir.pattern import Pattern
 from gatewise.patterns.observe import pattern as pattern_of
-from gatewise.regions.beyond import Neighbours, Units, changes, neighbours, sizes, slacks
 from gatewise.regions.constraints import frozen
 from gatewise.regions.halfspaces import Region, region
-from gatewise.regions.redundant.frame import F64, rounding, with_bias, without_bias
+from gatewise.regions.local.beyond import Neighbours, Units, changes, neighbours, sizes, slacks
+from gatewise.regions.local.redundant.frame import F64, rounding, with_bias, without_bias
 
 MOST = 1000  # regions of a walk, unless told otherwise
 ROUNDS = 60  # halvings of a segment

@@ -22,12 +22,12 @@ from torch import Tensor
 from gatewise.errors import missing
 from gatewise.ir.kinds import Affine, push
 from gatewise.ir.network import Node, fingerprint, fold
-from gatewise.regions.adjacency import shared
-from gatewise.regions.volumes import volumes
+from gatewise.regions.polyhedral.adjacency import shared
+from gatewise.regions.polyhedral.volumes import volumes
 from gatewise.tables.writing import whole_file
 
 if TYPE_CHECKING:
-    from gatewise.regions.complex import Complex
+    from gatewise.regions.polyhedral.complex import Complex
 
 SCHEMA_VERSION = 1
 GROUP = 1 << 16  # rows written together

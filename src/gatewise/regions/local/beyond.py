@@ -22,9 +22,9 @@ from gatewise.ir.pattern import Packer, Pattern
 from gatewise.patterns.observe import pattern as pattern_of
 from gatewise.regions.constraints import Frozen, asks, frozen, magnitude, slack, spread, visit
 from gatewise.regions.halfspaces import Region
-from gatewise.regions.irredundant import Facets, facets
-from gatewise.regions.redundant.frame import F64, frame, with_bias, without_bias
-from gatewise.regions.redundant.proofs import at_gates, sides
+from gatewise.regions.local.irredundant import Facets, facets
+from gatewise.regions.local.redundant.frame import F64, frame, with_bias, without_bias
+from gatewise.regions.local.redundant.proofs import at_gates, sides
 
 Units = tuple[tuple[str, int], ...]
 Step = Callable[[Node, list[Tensor]], Tensor]

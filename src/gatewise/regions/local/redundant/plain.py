@@ -11,8 +11,8 @@ from torch import Tensor
 
 from gatewise.ir.kinds import Pieces
 from gatewise.regions.constraints import Frozen
-from gatewise.regions.redundant.exact import primitive
-from gatewise.regions.redundant.frame import F64, Walls
+from gatewise.regions.local.redundant.exact import primitive
+from gatewise.regions.local.redundant.frame import F64, Walls
 
 
 def loose(f: Frozen, gate: tuple[str, ...]) -> tuple[Tensor, Tensor]:

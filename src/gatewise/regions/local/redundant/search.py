@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gatewise.regions.redundant.frame import Walls
-from gatewise.regions.redundant.multipliers import answers
-from gatewise.regions.redundant.proofs import Claims
-from gatewise.regions.redundant.rays import Facing, dikin, shoot
+from gatewise.regions.local.redundant.frame import Walls
+from gatewise.regions.local.redundant.multipliers import answers
+from gatewise.regions.local.redundant.proofs import Claims
+from gatewise.regions.local.redundant.rays import Facing, dikin, shoot
 
 CENTRING = 6  # Newton steps
 NEAR = 1e-4  # of the farthest wall's distance

@@ -21,7 +21,7 @@ from gatewise.regions.cells.bits import mixed
 from gatewise.regions.cells.stages import KNOT, unlabel
 
 if TYPE_CHECKING:
-    from gatewise.regions.complex import Complex
+    from gatewise.regions.polyhedral.complex import Complex
 
 Ints = NDArray[np.int64]
 TASK = "the graph of neighbouring regions"

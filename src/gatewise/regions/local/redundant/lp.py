@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gatewise.errors import missing
-from gatewise.regions.redundant.frame import Walls
+from gatewise.regions.local.redundant.frame import Walls
 
 
 def solver(task: str) -> ModuleType:

@@ -22,11 +22,11 @@ from gatewise.linear.collapse import collapse
 from gatewise.numeric import gamma
 from gatewise.regions.constraints import Frozen, spread
 from gatewise.regions.halfspaces import Region
-from gatewise.regions.irredundant import corners
-from gatewise.regions.redundant.decide import cleared
-from gatewise.regions.redundant.frame import F64, Frame, Walls, frame, rounding
-from gatewise.regions.redundant.lp import model, solver
-from gatewise.regions.redundant.proofs import Claims, at_gates, proven
+from gatewise.regions.local.irredundant import corners
+from gatewise.regions.local.redundant.decide import cleared
+from gatewise.regions.local.redundant.frame import F64, Frame, Walls, frame, rounding
+from gatewise.regions.local.redundant.lp import model, solver
+from gatewise.regions.local.redundant.proofs import Claims, at_gates, proven
 
 TASK = "finding the largest ball in a region"
 ROOM = 1e-9  # an upper bound is claimed this much above what the program found, relatively

@@ -18,10 +18,10 @@ from gatewise.regions.cells.pools import Cells
 from gatewise.regions.cells.slices import Slice
 
 if TYPE_CHECKING:
-    from gatewise.regions.adjacency import Shared
-    from gatewise.regions.boundary import Boundary
-    from gatewise.regions.simplify import Simplified
-    from gatewise.regions.statistics import Statistics
+    from gatewise.regions.polyhedral.adjacency import Shared
+    from gatewise.regions.polyhedral.boundary import Boundary
+    from gatewise.regions.polyhedral.simplify import Simplified
+    from gatewise.regions.polyhedral.statistics import Statistics
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -97,13 +97,13 @@ class Complex:
 
     def volumes(self) -> Floats:
         """Length, area or volume of each region (R,), in coordinates s."""
-        from gatewise.regions.volumes import volumes
+        from gatewise.regions.polyhedral.volumes import volumes
 
         return volumes(self)
 
     def shared(self) -> Shared:
         """Every pair of regions with a facet in common, and the units that change there."""
-        from gatewise.regions.adjacency import shared
+        from gatewise.regions.polyhedral.adjacency import shared
 
         return shared(self)
 
@@ -117,30 +117,30 @@ class Complex:
 
     def boundary(self, output: int = 0, other: int | None = None, level: float = 0.0) -> Boundary:
         """Where an output is at a level, or its difference to another one is."""
-        from gatewise.regions.boundary import boundary
+        from gatewise.regions.polyhedral.boundary import boundary
 
         return boundary(self, output, other, level)
 
     def class_boundary(self) -> Boundary:
         """Where the largest output changes."""
-        from gatewise.regions.boundary import class_boundary
+        from gatewise.regions.polyhedral.boundary import class_boundary
 
         return class_boundary(self)
 
     def statistics(self) -> Statistics:
         """Volumes, vertices, facets, and the units that are constant over the box."""
-        from gatewise.regions.statistics import statistics
+        from gatewise.regions.polyhedral.statistics import statistics
 
         return statistics(self)
 
     def simplify(self) -> Simplified:
         """A smaller network that is the same function on the box."""
-        from gatewise.regions.simplify import simplify
+        from gatewise.regions.polyhedral.simplify import simplify
 
         return simplify(self)
 
     def to_parquet(self, path: str | Path) -> Path:
         """A row a region, whole or not at all."""
-        from gatewise.regions.region_table import to_parquet
+        from gatewise.regions.polyhedral.region_table import to_parquet
 
         return to_parquet(self, path)

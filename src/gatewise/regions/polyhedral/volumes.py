@@ -18,7 +18,7 @@ from gatewise.numeric import kernel
 from gatewise.regions.cells.bits import lowest, popcount
 
 if TYPE_CHECKING:
-    from gatewise.regions.complex import Complex
+    from gatewise.regions.polyhedral.complex import Complex
 
 Floats = NDArray[np.float64]
 ONE = np.uint64(1)

@@ -14,11 +14,11 @@ from torch import Tensor
 from gatewise.errors import DataError
 from gatewise.patterns.dyadic import Dyadic, dyadic, join
 from gatewise.patterns.exact import Rational, rational
-from gatewise.regions.redundant import exact, plain
-from gatewise.regions.redundant.frame import HIGH, LOW, Frame, Walls
-from gatewise.regions.redundant.lp import middle
-from gatewise.regions.redundant.proofs import Claims, Exactly, leaner, proven, sides
-from gatewise.regions.redundant.search import centred, rays, search
+from gatewise.regions.local.redundant import exact, plain
+from gatewise.regions.local.redundant.frame import HIGH, LOW, Frame, Walls
+from gatewise.regions.local.redundant.lp import middle
+from gatewise.regions.local.redundant.proofs import Claims, Exactly, leaner, proven, sides
+from gatewise.regions.local.redundant.search import centred, rays, search
 
 FACET, UNDECIDED, REDUNDANT = 1, 0, -1
 Exact = dict[int, dict[int, Fraction]]

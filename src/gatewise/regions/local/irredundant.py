@@ -16,10 +16,10 @@ from torch import Tensor
 from gatewise.errors import DataError, WrongShape
 from gatewise.numeric import as_tensor
 from gatewise.regions.halfspaces import Region
-from gatewise.regions.redundant.decide import FACET, REDUNDANT, UNDECIDED, Board, board
-from gatewise.regions.redundant.frame import F64, Box, frame
-from gatewise.regions.redundant.leftover import finish
-from gatewise.regions.redundant.proofs import Claims
+from gatewise.regions.local.redundant.decide import FACET, REDUNDANT, UNDECIDED, Board, board
+from gatewise.regions.local.redundant.frame import F64, Box, frame
+from gatewise.regions.local.redundant.leftover import finish
+from gatewise.regions.local.redundant.proofs import Claims
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,8 +21,8 @@ from gatewise.ir.network import Node
 from gatewise.numeric import gamma
 from gatewise.patterns.exact import Rational
 from gatewise.regions.constraints import Frozen, magnitude, slack, spread, visit
-from gatewise.regions.redundant import exact
-from gatewise.regions.redundant.frame import F64, Frame, Walls, rounding, with_bias
+from gatewise.regions.local.redundant import exact
+from gatewise.regions.local.redundant.frame import F64, Frame, Walls, rounding, with_bias
 
 ENTRIES = 8_000_000
 Exactly = Callable[[], Rational | None]

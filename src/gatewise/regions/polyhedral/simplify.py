@@ -22,11 +22,11 @@ from gatewise.ir.kinds import Affine, Pieces, Product, Winner
 from gatewise.ir.network import Network, Node, fold
 from gatewise.ir.rounding import path_terms
 from gatewise.numeric import gamma
-from gatewise.regions.affine_blocks import blocks_of, network_of
-from gatewise.regions.statistics import constant_units
+from gatewise.regions.polyhedral.affine_blocks import blocks_of, network_of
+from gatewise.regions.polyhedral.statistics import constant_units
 
 if TYPE_CHECKING:
-    from gatewise.regions.complex import Complex
+    from gatewise.regions.polyhedral.complex import Complex
 
 RANDOM = 10_000  # points of the box that the two networks are compared on, besides vertices
 VERTICES = 100_000

@@ -26,7 +26,7 @@ from gatewise.regions.cells.signs import Signs
 from gatewise.regions.cells.stages import KNOT, label, plan
 
 if TYPE_CHECKING:
-    from gatewise.regions.complex import Complex
+    from gatewise.regions.polyhedral.complex import Complex
 
 Floats = NDArray[np.float64]
 ROWS = 1 << 22  # numbers alive at once in the walk

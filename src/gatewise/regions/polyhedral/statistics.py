@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from gatewise.errors import DataError, missing
-from gatewise.regions.volumes import volumes
+from gatewise.regions.polyhedral.volumes import volumes
 
 if TYPE_CHECKING:
-    from gatewise.regions.complex import Complex
+    from gatewise.regions.polyhedral.complex import Complex
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

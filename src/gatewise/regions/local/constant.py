@@ -11,8 +11,8 @@ from torch import Tensor
 from gatewise.errors import DataError
 from gatewise.ir.kinds import Pieces, Winner
 from gatewise.ir.network import Network, Node, fold, require_piecewise_affine
-from gatewise.regions.forms import F64, Form, codes, forward, start
-from gatewise.regions.irredundant import corners
+from gatewise.regions.local.forms import F64, Form, codes, forward, start
+from gatewise.regions.local.irredundant import corners
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,9 +22,9 @@ from gatewise.regions.cells.pools import Cells
 from gatewise.regions.cells.slices import Slice, box_slice
 from gatewise.regions.cells.stages import plan
 from gatewise.regions.cells.walk import leaves
-from gatewise.regions.complex import Complex
-from gatewise.regions.exact_vertices import sharpened
-from gatewise.regions.region_table import region_file
+from gatewise.regions.polyhedral.complex import Complex
+from gatewise.regions.polyhedral.exact_vertices import sharpened
+from gatewise.regions.polyhedral.region_table import region_file
 
 Progress = Callable[[int, float], None]  # regions so far, share of the work done (an estimate)
 

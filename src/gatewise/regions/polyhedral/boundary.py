@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewise.errors import DataError, InternalError
-from gatewise.regions.adjacency import jumps, shared
 from gatewise.regions.cells.gather import polygons
-from gatewise.regions.crossings import Pieces, chains, crossings
-from gatewise.regions.levels import Floats, Level, level_of, winner
+from gatewise.regions.polyhedral.adjacency import jumps, shared
+from gatewise.regions.polyhedral.crossings import Pieces, chains, crossings
+from gatewise.regions.polyhedral.levels import Floats, Level, level_of, winner
 
 if TYPE_CHECKING:
-    from gatewise.regions.complex import Complex
+    from gatewise.regions.polyhedral.complex import Complex
 
 Ints = NDArray[np.int64]
 U = 2.0**-53
@@ -116,7 +116,7 @@ def class_boundary(complex: Complex) -> Boundary:
     Its `complex` is a finer one: each region cut by which output is the largest (of equal ones the
     first). A tie that fills a region is no boundary.
     """
-    from gatewise.regions.enumeration import enumerate_regions
+    from gatewise.regions.polyhedral.enumeration import enumerate_regions
 
     if not complex.complete:
         raise DataError(

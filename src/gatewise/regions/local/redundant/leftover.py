@@ -11,12 +11,12 @@ from fractions import Fraction
 import numpy as np
 import torch
 
-from gatewise.regions.redundant.decide import FACET, REDUNDANT, Board
-from gatewise.regions.redundant.exact import primitive
-from gatewise.regions.redundant.lp import Warm
-from gatewise.regions.redundant.proofs import Claims
-from gatewise.regions.redundant.rational import follows
-from gatewise.regions.redundant.rays import Facing, shoot
+from gatewise.regions.local.redundant.decide import FACET, REDUNDANT, Board
+from gatewise.regions.local.redundant.exact import primitive
+from gatewise.regions.local.redundant.lp import Warm
+from gatewise.regions.local.redundant.proofs import Claims
+from gatewise.regions.local.redundant.rational import follows
+from gatewise.regions.local.redundant.rays import Facing, shoot
 
 
 def finish(b: Board) -> None:

@@ -16,10 +16,10 @@ import numpy as np
 
 from gatewise.regions.cells.signs import Signs
 from gatewise.regions.cells.stages import plan
-from gatewise.regions.levels import places
+from gatewise.regions.polyhedral.levels import places
 
 if TYPE_CHECKING:
-    from gatewise.regions.complex import Complex
+    from gatewise.regions.polyhedral.complex import Complex
 
 SHARP = 2.0**-20  # of the box's longest side: what is known better is left as it is
 MOST = 5_000  # vertices solved, the worst first; what is left keeps its error

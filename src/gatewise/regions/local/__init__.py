@@ -1,0 +1,1 @@
+"""One region and what lies around it, in any number of inputs: facets, neighbours, walks, balls."""
