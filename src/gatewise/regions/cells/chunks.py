@@ -44,6 +44,7 @@ Bits = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 SLACK = 2.0**-34  # of the box: the radius up to which a vertex is interpolated, not solved
 WHOLE = ("parent", "bits", "vertex", "mask", "facet")  # what of Children is joined end to end
+LEAST = 512  # cells of a chunk: less does not pay for its own tables
 FORM_BYTES = 1 << 24  # of the rows of one gate on one chunk's cells: what fits the caches
 
 
@@ -249,7 +250,7 @@ def divided(p: Plan, chunk: Chunk, workers: int, largest: int) -> Iterator[Chunk
     kind, between = stage.gate.kind, [math.prod(node.shape) for node in stage.before]
     asked = math.prod(stage.gate.shape) * (len(kind.knots) if isinstance(kind, Pieces) else 1)
     most = max(1, FORM_BYTES // (8 * max(asked, *between, 1) * (p.slice.dimension + 1)))
-    step = min(most, largest, max(64, -(-len(chunk) // workers)))
+    step = min(most, largest, max(LEAST, -(-len(chunk) // (2 * workers))))
     if step >= len(chunk):
         yield chunk
         return

@@ -21,7 +21,7 @@ from gatewise.regions.polyhedral.levels import places
 if TYPE_CHECKING:
     from gatewise.regions.polyhedral.complex import Complex
 
-SHARP = 2.0**-20  # of the box's longest side: what is known better is left as it is
+SHARP = 2.0**-14  # of the box: what is known better is left as it is
 MOST = 5_000  # vertices solved, the worst first; what is left keeps its error
 
 Row = tuple[int, ...]
