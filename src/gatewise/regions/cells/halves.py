@@ -95,25 +95,25 @@ def _edges_of_any(d: int, words: int, s: Any, m: int, ups: int, downs: int) -> i
         u = s.up[i]
         for j in range(downs):
             v = s.down[j]
-            both = 0
-            for w in range(words):
-                both += popcount(s.mask[u, w] & s.mask[v, w])
-            if both >= d - 1 and (d <= 2 or _edge(d, words, s.mask, m, u, v)):
+            if spans_edge(d, words, s.mask, 0, m, u, v):
                 s.edge[found, 0], s.edge[found, 1] = u, v
                 found += 1
     return found
 
 
 @kernel
-def _edge(d: int, words: int, mask: Any, m: int, u: int, v: int) -> bool:
-    """Do u and v, which share d - 1 facets or more, span an edge?"""
-    mine = theirs = 0
+def spans_edge(d: int, words: int, mask: Any, first: int, last: int, u: int, v: int) -> bool:
+    """Do u and v span an edge of the cell first..last? No third lies on all that they share."""
+    both = mine = theirs = 0
     for w in range(words):
+        both += popcount(mask[u, w] & mask[v, w])
         mine += popcount(mask[u, w])
         theirs += popcount(mask[v, w])
-    if mine == d or theirs == d:
+    if both < d - 1:
+        return False
+    if d <= 2 or mine == d or theirs == d:
         return True
-    for t in range(m):
+    for t in range(first, last):
         if t != u and t != v:
             holds = True
             for w in range(words):

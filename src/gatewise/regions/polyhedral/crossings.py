@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gatewise.numeric import kernel
-from gatewise.regions.cells.bits import popcount
+from gatewise.regions.cells.halves import spans_edge
 
 ONE = np.uint64(1)
 
@@ -86,7 +86,7 @@ def _cross(
         if ups and downs:
             for i in range(ups):
                 for j in range(downs):
-                    if _edge(k, words, mask, ptr[c], ptr[c + 1], desk[0, i], desk[1, j]):
+                    if spans_edge(k, words, mask, ptr[c], ptr[c + 1], desk[0, i], desk[1, j]):
                         _point(words, write, desk[0, i], desk[1, j], vertex, mask, size, out)
             for i in range(zeros):
                 _point(words, write, desk[2, i], desk[2, i], vertex, mask, size, out)
@@ -118,27 +118,6 @@ def _sides(first: int, last: int, vertex: Any, sign: Any, desk: Any) -> tuple[in
             desk[2, zeros] = i
             zeros += 1
     return ups, downs, zeros
-
-
-@kernel
-def _edge(k: int, words: int, mask: Any, first: int, last: int, u: int, v: int) -> bool:
-    """Do two vertices of the cell first..last span an edge? No third lies on all they share."""
-    both = 0
-    for w in range(words):
-        both += popcount(mask[u, w] & mask[v, w])
-    if both < k - 1:
-        return False
-    if k <= 2:
-        return True
-    for t in range(first, last):
-        if t != u and t != v:
-            holds = True
-            for w in range(words):
-                common = mask[u, w] & mask[v, w]
-                holds = holds and (mask[t, w] & common) == common
-            if holds:
-                return False
-    return True
 
 
 @kernel
