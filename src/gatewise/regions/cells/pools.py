@@ -227,19 +227,7 @@ def new_bench(
             np.empty((512, words), np.uint64),
             np.empty(512, np.int32),
         ),
-        Scratch(
-            np.empty(64, np.int32),
-            np.empty((64, words), np.uint64),
-            np.empty(64 * words + 1, np.int32),
-            np.empty(64, np.int32),
-            np.empty(64, np.int32),
-            np.empty((256, 2), np.int32),
-            np.empty(64, np.uint64),
-            np.empty(64, np.uint64),
-            np.empty(words, np.uint64),
-            np.empty(words, np.uint64),
-            np.empty(64 * words + 1, np.int64),
-        ),
+        _scratch(words),
         Desk(
             np.empty(d, np.int64),
             np.empty(64 * words, np.int64),
@@ -254,6 +242,23 @@ def new_bench(
             np.empty(RECORDS, np.uint64),
             np.empty((RECORDS, d), np.int64),
         ),
+    )
+
+
+def _scratch(words: int) -> Scratch:
+    """Room for cells of 64 vertices."""
+    return Scratch(
+        np.empty(64, np.int32),
+        np.empty((64, words), np.uint64),
+        np.empty(64 * words + 1, np.int32),
+        np.empty(64, np.int32),
+        np.empty(64, np.int32),
+        np.empty((256, 2), np.int32),
+        np.empty(64, np.uint64),
+        np.empty(64, np.uint64),
+        np.empty(words, np.uint64),
+        np.empty(words, np.uint64),
+        np.empty(64 * words + 1, np.int64),
     )
 
 
