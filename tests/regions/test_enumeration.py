@@ -11,10 +11,11 @@ from torch import nn
 
 import gatewise as gw
 import oracles.cells as exact
-from gatewise.errors import DataError, NotPiecewiseAffine, WrongShape
+from gatewise.errors import DataError, InternalError, NotPiecewiseAffine, WrongShape
 from gatewise.patterns.observe import pattern as pattern_of
-from gatewise.regions.cells import chunks
+from gatewise.regions.cells import chunks, gather
 from gatewise.regions.cells.slices import slice_through
+from gatewise.regions.polyhedral import enumeration
 from gatewise.regions.polyhedral.enumeration import enumerate_regions
 from oracles import degenerate_nets as degenerate
 from oracles.grid import patterns_on_grid
@@ -241,6 +242,25 @@ MODELS = {
     "jumps": lambda: nn.Sequential(
         nn.Linear(2, 6), nn.Hardshrink(), nn.Linear(6, 6), nn.Threshold(0.1, -1.0), nn.Linear(6, 1)
     ),
+    "gate behind gate": lambda: nn.Sequential(
+        nn.LeakyReLU(),
+        nn.Linear(2, 6),
+        nn.ReLU(),
+        nn.Hardtanh(),
+        nn.Linear(6, 4),
+        nn.ReLU(),
+        nn.LeakyReLU(),
+        nn.Linear(4, 1),
+    ),
+    "products on the way": lambda: nn.Sequential(
+        nn.Linear(2, 8),
+        nn.ReLU(),
+        nn.Linear(8, 5),
+        nn.BatchNorm1d(5),
+        nn.Linear(5, 6),
+        nn.ReLU(),
+        nn.Linear(6, 1),
+    ).eval(),
     "convolution and pooling": convolutional,
 }
 
@@ -356,6 +376,17 @@ def test_stopping_early_says_so() -> None:
     assert whole.complete and len(whole) == 6_668
 
 
+def test_vertices_that_share_a_key_by_chance_are_found_out(monkeypatch) -> None:
+    network = read(default(2, 8, 8, 1), 2)
+
+    def one_key(key, used):
+        return gather.first_of(np.where(key == key[0], key[1], key), used)
+
+    monkeypatch.setattr(enumeration, "first_of", one_key)
+    with pytest.raises(InternalError, match="two vertices have one key"):
+        enumerate_regions(network, (-1, 1))
+
+
 def test_what_cannot_be_asked_is_refused_by_name() -> None:
     network = read(default(2, 4, 1), 2)
     with pytest.raises(DataError, match="either a box or a slice"):
@@ -372,6 +403,8 @@ def test_what_cannot_be_asked_is_refused_by_name() -> None:
         enumerate_regions(read(default(9, 4, 1), 9), (-1, 1))
     with pytest.raises(DataError, match="max_regions must be at least 1, got 0"):
         enumerate_regions(network, (-1, 1), max_regions=0)
+    with pytest.raises(DataError, match="workers must be at least 1, got 0"):
+        enumerate_regions(network, (-1, 1), workers=0)
     with pytest.raises(DataError, match="points span fewer than 2 dimensions"):
         slice_through([0, 0], [1, 1], [2, 2])
     with pytest.raises(DataError, match="the slice has points of 3 inputs, the network takes 2"):

@@ -40,6 +40,18 @@ def test_a_stream_that_stops_says_so(network, tmp_path) -> None:
     assert b'"complete": false' in parquet.read_metadata(path).metadata[b"gatewise"]
 
 
+def test_a_stream_that_stops_between_two_parts_says_so(network, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(chunks, "FORM_BYTES", 1 << 14)
+    sizes: list[int] = []
+    gw.regions.enumerate_regions(
+        network, (-1, 1), workers=1, progress=lambda regions, _: sizes.append(regions)
+    )
+    path = tmp_path / "first.parquet"
+    said = gw.regions.stream_regions(network, path, (-1, 1), max_regions=sizes[0], workers=1)
+    assert len(sizes) > 1 and (said.regions, said.complete) == (sizes[0], False)
+    assert b'"complete": false' in parquet.read_metadata(path).metadata[b"gatewise"]
+
+
 def test_a_stream_that_breaks_leaves_no_file(network, tmp_path, monkeypatch) -> None:
     def broken(*_):
         raise KeyboardInterrupt

@@ -113,10 +113,18 @@ def _linked(stages: list[Stage], fixed: frozenset[str]) -> Iterator[Stage]:
 def _update_error(stage: Stage) -> float:
     """MOST updates, two roundings each way, as a share of the error bound without them.
 
-    That bound is at least gamma(2 n + 4) |W||z|, for the longest inner product n on the way.
+    That bound is at least gamma(2 n + 4) |W||z|, for the longest inner product n on the way. Where
+    several products lie there, W itself is rounded, and each update brings that in anew.
     """
-    n = max(node.kind.terms for node in stage.before if isinstance(node.kind, Affine))
-    return gamma(4 * MOST, torch.float64) / gamma(2 * n + 4, torch.float64)
+    terms = _terms(stage)
+    work = 4 * MOST + (2 * MOST * sum(terms) if len(terms) > 1 else 0)
+    return gamma(work, torch.float64) / gamma(2 * max(terms) + 4, torch.float64)
+
+
+def _terms(stage: Stage) -> list[int]:
+    """The lengths of the inner products before the gate; what only moves values has none."""
+    kinds = (node.kind for node in stage.before)
+    return [kind.terms for kind in kinds if isinstance(kind, Affine) and kind.terms]
 
 
 def _onward(stage: Stage, following: Stage, fixed: frozenset[str]) -> Onward | None:
@@ -131,13 +139,13 @@ def _onward(stage: Stage, following: Stage, fixed: frozenset[str]) -> Onward | N
         or n * m > DENSE
         or gate.name in fixed
         or not all(isinstance(node.kind, Affine) for node in following.before)
+        or not _terms(following)
     ):
         return None
     values = {gate.name: torch.eye(n, dtype=torch.float64).reshape(1, n, *gate.shape)}
     for node in following.before:
-        shape = {name: v.shape[2:] for name, v in values.items()}
         xs = [values[name] for name in node.inputs if name in values]
-        if not xs or len(xs) < len(node.inputs) or not shape:
+        if not xs or len(xs) < len(node.inputs):
             return None
         assert isinstance(node.kind, Affine)
         values[node.name] = push(node.kind, xs, with_bias=False)

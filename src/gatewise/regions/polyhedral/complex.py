@@ -34,8 +34,9 @@ class Complex:
     vertices (V, k): coordinates s, shared by the cells; error (V,): each is within that of the
     exact one, in the max-norm. Cell i has the vertices cells.vertex[ptr[i]:ptr[i + 1]] (around the
     polygon where k = 2) and the facets cells.facet[facet_ptr[i]:facet_ptr[i + 1]]; bit j of a
-    vertex's mask says that it lies on the j-th of them. who (facets,): gate and unit of each, see
-    `facet_units`. pattern: the branch of every unit. counts: cells behind each gate, in order.
+    vertex's mask says that it lies on the j-th of them. who (facets,): gate and unit of each, as
+    `cells.stages.label` packs them; a wall of the box is negative. pattern: the branch of every
+    unit. counts: cells behind each gate, in order.
 
     complete: all regions of the box are here. undecided: signs that neither floats nor integers
     could tell, and that were taken for zero; with 0 nothing is lost and nothing invented.

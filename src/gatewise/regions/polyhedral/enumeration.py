@@ -6,6 +6,7 @@ multiple of what comes out: a unit is looked at once a cell, and a vertex is mad
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from gatewise.errors import DataError
+from gatewise.errors import DataError, InternalError
 from gatewise.ir.network import Network
 from gatewise.ir.pattern import Pattern, layout
-from gatewise.regions.cells.chunks import Chunk, span
+from gatewise.regions.cells.chunks import Chunk, span, starts
 from gatewise.regions.cells.gather import first_of, polygons
 from gatewise.regions.cells.pools import Cells
 from gatewise.regions.cells.slices import Slice, box_slice
 from gatewise.regions.cells.stages import plan
 from gatewise.regions.cells.walk import leaves
-from gatewise.regions.polyhedral.complex import Complex
+from gatewise.regions.polyhedral.complex import Complex, Floats, Ints
 from gatewise.regions.polyhedral.exact_vertices import sharpened
 from gatewise.regions.polyhedral.region_table import region_file
 
@@ -74,12 +75,13 @@ def stream_regions(
     whole or not at all. The order of the rows may change from run to run.
     """
     run = _Run(network, _where(network, box, slice), max_regions, workers, progress)
-    undecided = 0
+    undecided, held = 0, None
     with region_file(path) as add:
-        for chunk in run:
-            part = _gathered(run, [chunk])
-            undecided += part.undecided
-            add(part, False)
+        for chunk in itertools.chain(run, [None]):  # one behind: the last part knows if all are in
+            if held is not None:
+                undecided += held.guessed
+                add(_gathered(run, [held]), False)
+            held = chunk
     return Streamed(run.total, run.counts, run.complete, undecided)
 
 
@@ -94,8 +96,9 @@ class _Run:
         workers: int | None,
         progress: Progress | None,
     ) -> None:
-        if most is not None and most < 1:
-            raise DataError(f"max_regions must be at least 1, got {most}")
+        for name, asked in (("max_regions", most), ("workers", workers)):
+            if asked is not None and asked < 1:
+                raise DataError(f"{name} must be at least 1, got {asked}")
         self.plan, self.most, self.workers, self.progress = (
             plan(network, where),
             most,
@@ -144,18 +147,18 @@ def _gathered(run: _Run, found: list[Chunk]) -> Complex:
     vertex = np.concatenate([c.cells.vertex + s for c, s in pairs])
     key = np.concatenate([c.points.key for c in found])
     place, first = first_of(key, vertex)
-    position = np.concatenate([c.points.position for c in found])[first]
-    error = np.concatenate([c.points.radius for c in found])[first]
+    position = np.concatenate([c.points.position for c in found])
+    error = np.concatenate([c.points.radius for c in found])
+    _check_keys(vertex, first[place[vertex]], position, error)
     masks = [np.pad(c.cells.mask, ((0, 0), (0, words - c.cells.mask.shape[1]))) for c in found]
+    who = np.concatenate([c.rows.who[c.cells.facet] for c in found])
     cells = Cells(
-        _starts([c.cells.ptr for c in found]),
+        starts(np.concatenate([np.diff(c.cells.ptr) for c in found])),
         place[vertex],
         np.concatenate(masks),
-        _starts([c.cells.facet_ptr for c in found]),
-        np.concatenate([np.arange(len(c.cells.facet), dtype=np.int64) for c in found]),
+        starts(np.concatenate([np.diff(c.cells.facet_ptr) for c in found])),
+        np.arange(len(who)),
     )
-    who = np.concatenate([c.rows.who[c.cells.facet] for c in found])
-    cells = cells._replace(facet=np.arange(len(who)))
     if k == 2:
         order = polygons(cells)
         cells = cells._replace(vertex=cells.vertex[order], mask=cells.mask[order])
@@ -165,8 +168,8 @@ def _gathered(run: _Run, found: list[Chunk]) -> Complex:
         Complex(
             network,
             where,
-            position,
-            error,
+            position[first],
+            error[first],
             cells,
             who,
             pattern,
@@ -177,6 +180,9 @@ def _gathered(run: _Run, found: list[Chunk]) -> Complex:
     )
 
 
-def _starts(ptrs: list[Any]) -> Any:
-    lengths = np.concatenate([np.diff(p) for p in ptrs])
-    return np.concatenate([[0], np.cumsum(lengths)])
+def _check_keys(used: Ints, taken: Ints, position: Floats, error: Floats) -> None:
+    """Vertices of one key must be where each other is, within their bounds: a hash is no proof."""
+    other = used[used != taken], taken[used != taken]
+    gap = np.abs(position[other[0]] - position[other[1]]).max(1, initial=0.0)
+    if (gap > error[other[0]] + error[other[1]]).any():
+        raise InternalError("two vertices have one key: please report the network and the box")
