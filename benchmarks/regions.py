@@ -129,13 +129,15 @@ def largest() -> None:
     """How time and memory a region go from 10^4 to 10^6 regions: one net, growing boxes."""
     print("| net, box | regions | regions a second, 2 threads | us of CPU a region | bytes |")
     print("|---|---|---|---|---|")
-    for width, half in ((192, 0.1), (192, 0.3), (192, 1.0), (64, 1.0), (128, 1.0), (256, 1.0)):
-        cpu, wall, found = timed(read(folding(width)), 3, 2, half)
+    nets = [(192, 0, 0.1), (192, 0, 0.3), (192, 0, 1.0)]
+    nets += [(64, 0, 1.0), (128, 0, 1.0), (160, 2, 1.0), (256, 0, 1.0)]
+    for width, seed, half in nets:
+        cpu, wall, found = timed(read(folding(width, seed)), 3, 2, half)
         n = len(found)
         held = [found.vertices, found.error, found.who, found.pattern.bits, *found.cells]
         size = sum(a.nbytes for a in held)
         print(
-            f"| folding, width {width}, +-{half} | {n:,} | {n / wall:,.0f} | {cpu / n * 1e6:.2f} "
+            f"| folding, width {width}, seed {seed}, +-{half} | {n:,} | {n / wall:,.0f} | {cpu / n * 1e6:.2f} "
             f"| {size / n:.0f} |",
             flush=True,
         )

@@ -160,8 +160,13 @@ def branch(kind: Pieces | Winner, shape: Shape, z: Dyadic, codes: Codes, one: Dy
 
 def tables(kind: Pieces, shape: Shape) -> tuple[Dyadic, Dyadic, Dyadic]:
     """knots (K, units), slopes and offsets (K + 1, units)."""
-    knots, slopes, offsets = (
-        dyadic(torch.stack([row.expand(shape).flatten() for row in t]).cpu().numpy())
-        for t in (kind.knots, kind.slopes, kind.offsets)
-    )
+    knots, slopes, offsets = (_spread(t, shape) for t in (kind.knots, kind.slopes, kind.offsets))
     return knots, slopes, offsets
+
+
+def _spread(table: Tensor, shape: Shape) -> Dyadic:
+    """A table (n, ..), its trailing axes broadcast to the shape: (n, units)."""
+    few = dyadic(table.cpu().numpy())
+    axes = (len(table), *[1] * (len(shape) + 1 - table.ndim), *table.shape[1:])
+    whole = np.broadcast_to(few.whole.reshape(axes), (len(table), *shape))
+    return Dyadic(whole.reshape(len(table), -1), few.scale)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gatewise.ir.kinds import Affine, Pieces, Product, Smooth, Winner
 from gatewise.ir.network import Network, Node, fold
-from gatewise.ir.rounding import Enclosure
+from gatewise.ir.rounding import Enclosure, exact_branches
 from gatewise.numeric import gamma, underflow
 
 SLACK = 1.001  # pays for rounding in the thresholds themselves, and keeps them above `enclose`'s
@@ -33,22 +33,19 @@ def thresholds(network: Network, reach: Tensor) -> Mapping[str, Tensor]:
             found[node.name] = SLACK * xs[0].error
         if isinstance(node.kind, Winner):
             found[node.name] = 2 * SLACK * torch.stack([x.error.amax() for x in xs]).amax()
-        return _largest(node, xs)
+        return largest(node, xs)
 
     fold(network, Enclosure(reach, torch.zeros_like(reach)), step)
     return found
 
 
-def _largest(node: Node, xs: list[Enclosure]) -> Enclosure:
+def largest(node: Node, xs: list[Enclosure]) -> Enclosure:
     """The largest |value| and error a node can have, from those of its inputs."""
     kind, dtype = node.kind, xs[0].value.dtype
     if isinstance(kind, Affine):
         return _affine(kind.absolute(), xs)
     if isinstance(kind, Pieces):
-        slope, offset = kind.slopes.abs().amax(0), kind.offsets.abs().amax(0)
-        value = slope * xs[0].value + offset
-        error = slope * xs[0].error + gamma(4, dtype) * value + underflow(1, dtype)
-        return Enclosure(value, error)
+        return on_branches(kind, xs[0], kind.slopes.abs().amax(0), kind.offsets.abs().amax(0))
     if isinstance(kind, Winner):
         both = [_widest(kind, [getattr(x, part) for x in xs]) for part in ("value", "error")]
         return Enclosure(*both)
@@ -58,6 +55,16 @@ def _largest(node: Node, xs: list[Enclosure]) -> Enclosure:
         error = kind.rule(u.value, v.error + g * v.value) + kind.rule(u.error, v.value + v.error)
         return Enclosure(kind.rule(u.value, v.value), error + underflow(kind.terms, dtype))
     return _unknown(kind, node, xs)
+
+
+def on_branches(kind: Pieces, z: Enclosure, slope: Tensor, offset: Tensor) -> Enclosure:
+    """Behind a gate, from the largest |slope| and |offset| of the branches to reckon with."""
+    # where every branch is flat nothing comes through, not even an infinite error
+    value = (slope * z.value).masked_fill(slope == 0, 0) + offset
+    error = (slope * z.error).masked_fill(slope == 0, 0)
+    if not exact_branches(kind):
+        error = error + gamma(4, value.dtype) * value + underflow(1, value.dtype)
+    return Enclosure(value, error)
 
 
 def _affine(kind: Affine, xs: list[Enclosure]) -> Enclosure:

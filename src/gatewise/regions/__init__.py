@@ -5,8 +5,9 @@ Each name is imported when it is asked for: `import gatewise` stays light.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from gatewise.door import door
 
 if TYPE_CHECKING:
     from gatewise.regions.cells.slices import Slice, slice_through
@@ -44,11 +45,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in WHERE:
-        raise AttributeError(f"module 'gatewise.regions' has no attribute '{name}'")
-    return getattr(import_module(f"gatewise.regions.{WHERE[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = door(__name__, WHERE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -12,10 +13,12 @@ from numpy.typing import NDArray
 
 from gatewise.ir.kinds import Pieces
 from gatewise.ir.pattern import layout, row_bytes
-from gatewise.regions.cells import kernel
+from gatewise.regions.cells import bounds, kernel
+from gatewise.regions.cells.bounds import Bounds
 from gatewise.regions.cells.pools import (
     CHILD,
     DONE,
+    ENOUGH,
     FACET,
     FULL,
     OPEN,
@@ -42,6 +45,7 @@ from gatewise.regions.cells.subset import subset
 
 Bits = NDArray[np.uint8]
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 SLACK = 2.0**-34  # of the box: the radius up to which a vertex is interpolated, not solved
 WHOLE = ("parent", "bits", "vertex", "mask", "facet")  # what of Children is joined end to end
 LEAST = 512  # cells of a chunk: less does not pay for its own tables
@@ -53,9 +57,9 @@ class Chunk:
     """Cells behind the first `stage` gates; `order` puts the leaves of the tree of chunks in line.
 
     values: what entered the last gate, of the cells before it, and parent (cells,): which of those
-    each cell is from; in the root, the input's. bits (cells, bytes): the pattern so far.
-    weight: the share of the box's cells it stands for, as far as is known; guessed: signs that
-    nothing could decide (taken as zero).
+    each cell is from; in the root, the input's. bounds: of those values, on all cells.
+    bits (cells, bytes): the pattern so far. weight: the share of the box's cells it stands for, as
+    far as is known; guessed: signs that nothing could decide (taken as zero).
     """
 
     cells: Cells
@@ -63,6 +67,7 @@ class Chunk:
     rows: Rows
     bits: Bits
     values: Columns
+    bounds: Bounds
     stage: int
     parent: Ints | None = None
     order: tuple[int, ...] = ()
@@ -77,7 +82,7 @@ def root(p: Plan) -> Chunk:
     """The box itself as the one cell."""
     cells, points, rows = box_cell(p.slice)
     bits = np.zeros((1, row_bytes(layout(p.network))), np.uint8)
-    return Chunk(cells, points, rows, bits, start(p), 0)
+    return Chunk(cells, points, rows, bits, start(p), bounds.start(p), 0)
 
 
 def box_cell(where: Slice) -> tuple[Cells, Points, Rows]:
@@ -133,8 +138,9 @@ def own_keys(chunk: Chunk, made: Split) -> Split:
     return replace(made, points=made.points._replace(key=key))
 
 
-def split_rows(chunk: Chunk, forms: Forms, decide: Signs) -> Split:
-    """The kernel, called again for the parents that had open signs, until none has."""
+def split_rows(chunk: Chunk, forms: Forms, decide: Signs, most: int = sys.maxsize) -> Split:
+    """The kernel, called again for the parents that had open signs, until none has; or until there
+    are `most` children, and perhaps more."""
     d, todo = forms.form.shape[1] - 1, np.arange(len(chunk))
     cells, points, rows = chunk.cells, chunk.points, chunk.rows
     known: dict[int, int] = {}
@@ -147,8 +153,8 @@ def split_rows(chunk: Chunk, forms: Forms, decide: Signs) -> Split:
         words = cells.mask.shape[1]
         bench = new_bench(d, words, forms.form.shape[2], points, rows, len(todo), limit)
         while True:
-            lack = kernel.run(d, words, todo, cells, forms, forced, bench, needed)
-            if lack in (DONE, FULL):
+            lack = kernel.run(d, words, todo, cells, forms, forced, bench, most, needed)
+            if lack in (DONE, FULL, ENOUGH):
                 break
             bench = more(bench, lack, needed)
         count, open_ = bench.state, bench.open
@@ -162,21 +168,39 @@ def split_rows(chunk: Chunk, forms: Forms, decide: Signs) -> Split:
         rows = Rows(*(a[: count[ROW]] for a in bench.rows))
         made = _trimmed(bench.out, count)
         parts.append(made)
-        todo = np.setdiff1d(todo, made.parent)  # every parent has children, or signs to settle
+        most -= len(made.parent)
+        # every parent has children, or signs to settle
+        todo = np.setdiff1d(todo, made.parent) if most > 0 else todo[:0]
+        if len(parts) == 1:
+            forms = _vanishing(chunk, forms, decide, todo)
         guessed += _settle(chunk, forms, decide, open_, int(count[OPEN]), known)
     children = parts[0] if len(parts) == 1 else _joined(parts)
     cells = Cells(*(getattr(children, name) for name in Cells._fields))
     return Split(cells, points, rows, children.parent, children.bits, guessed)
 
 
+def _vanishing(chunk: Chunk, forms: Forms, decide: Signs, some: Ints) -> Forms:
+    """The rows that are exactly zero on one of these cells made so, with no error: units that tie
+    all over a cell, as in a lattice, would be asked about at every vertex."""
+    if not len(some):
+        return forms
+    error = np.repeat(forms.error, len(chunk) // len(forms.error), 0)
+    for p in some.tolist():
+        who = forms.who[p if len(forms.who) > 1 else 0]
+        zero = decide.vanish(chunk.bits[p : p + 1], who)
+        forms.form[p][:, zero] = 0.0
+        error[p, zero] = 0.0
+    return forms._replace(error=error)
+
+
 def _settle(
     chunk: Chunk, forms: Forms, decide: Signs, open_: Open, count: int, known: dict[int, int]
 ) -> int:
     """Decides the open signs into `known`; returns how many could not be, and count as zero."""
-    guessed = 0
+    guessed, vanished = 0, ~forms.form.any(1) & (forms.error == 0)
     for r in range(min(count, len(open_.key))):
         p, key = int(open_.parent[r]), int(open_.key[r])
-        if key in known:
+        if key in known or vanished[p, open_.form[r]]:
             continue
         who = int(forms.who[p if len(forms.who) > 1 else 0, open_.form[r]])
         sign = decide(chunk.bits[p : p + 1], open_.who[r].tolist(), who)
@@ -244,13 +268,13 @@ def picked(
     return np.repeat(ptr[order] - start[:-1], length) + np.arange(start[-1]), start
 
 
-def divided(p: Plan, chunk: Chunk, workers: int, largest: int) -> Iterator[Chunk]:
+def divided(p: Plan, chunk: Chunk, workers: int) -> Iterator[Chunk]:
     """The chunk as several small enough for the next gate, and enough of them for all workers."""
     stage = p.stages[chunk.stage]
     kind, between = stage.gate.kind, [math.prod(node.shape) for node in stage.before]
     asked = math.prod(stage.gate.shape) * (len(kind.knots) if isinstance(kind, Pieces) else 1)
     most = max(1, FORM_BYTES // (8 * max(asked, *between, 1) * (p.slice.dimension + 1)))
-    step = min(most, largest, max(LEAST, -(-len(chunk) // (2 * workers))))
+    step = min(most, p.most, max(LEAST, -(-len(chunk) // (2 * workers))))
     if step >= len(chunk):
         yield chunk
         return

@@ -7,8 +7,9 @@ import torch
 
 from gatewise.ir.kinds import Pieces, Winner
 from gatewise.ir.pattern import Packer, Pattern, layout
-from gatewise.regions.cells import flips
-from gatewise.regions.cells.chunks import Chunk, Ints, Split, apart, own_keys, split_rows
+from gatewise.regions.cells import bounds, flips
+from gatewise.regions.cells.bounds import Bounds, row_errors
+from gatewise.regions.cells.chunks import Chunk, Floats, Ints, Split, apart, own_keys, split_rows
 from gatewise.regions.cells.pools import Forms
 from gatewise.regions.cells.signs import Signs
 from gatewise.regions.cells.stages import (
@@ -28,13 +29,15 @@ def split(p: Plan, chunk: Chunk, decide: Signs) -> Chunk:
     """The chunk behind its next gate."""
     stage = p.stages[chunk.stage]
     chunk = apart(chunk) if stage.apart else chunk
-    values = entering(p, chunk)
+    values, known = entering(p, chunk), entering_bounds(p, chunk)
+    error = row_errors(stage, known)
     kind, field = stage.gate.kind, layout(p.network)[stage.number]
     codes: torch.Tensor | None
     if isinstance(kind, Winner):
-        made, codes = split_winners(p, stage, chunk, values, decide)
+        made, codes = split_winners(p, stage, chunk, values, error, decide)
     else:
-        made, codes = split_knots(p, stage, chunk, values[stage.gate.inputs[0]], decide)
+        z = values[stage.gate.inputs[0]]
+        made, codes = split_knots(p, stage, chunk, z, error, decide)
     made = own_keys(chunk, made) if stage.apart else made
     bits = chunk.bits[made.parent]
     if codes is None:
@@ -50,6 +53,7 @@ def split(p: Plan, chunk: Chunk, decide: Signs) -> Chunk:
         made.rows,
         bits,
         {name: values[name] for name in needed},
+        {name: known[name] for name in needed},
         chunk.stage + 1,
         made.parent.astype(np.int64),
         chunk.order,
@@ -69,6 +73,15 @@ def entering(p: Plan, chunk: Chunk) -> Columns:
     if p.stages[chunk.stage - 1].onward is not None:
         return {stage.gate.inputs[0]: _updated(p, chunk)}
     return _afresh(p, chunk, np.arange(len(chunk)))
+
+
+def entering_bounds(p: Plan, chunk: Chunk) -> Bounds:
+    """How far what enters the chunk's next gate can be off, on any of its cells."""
+    stage, behind = p.stages[chunk.stage], chunk.bounds
+    if chunk.parent is not None:
+        last = p.stages[chunk.stage - 1]
+        behind = bounds.through(last, behind, chunk.bits, layout(p.network)[last.number])
+    return bounds.advance(stage.before, behind)
 
 
 def _afresh(p: Plan, chunk: Chunk, some: Ints) -> Columns:
@@ -106,7 +119,7 @@ def _updated(p: Plan, chunk: Chunk) -> torch.Tensor:
 
 
 def split_knots(
-    p: Plan, stage: Stage, chunk: Chunk, z: torch.Tensor, decide: Signs
+    p: Plan, stage: Stage, chunk: Chunk, z: torch.Tensor, error: Floats, decide: Signs
 ) -> tuple[Split, torch.Tensor | None]:
     """The cells split at the knots of every unit, and the branches (children, *shape) that they
     are on; None where there is one knot a unit, and the sides say it."""
@@ -116,12 +129,12 @@ def split_knots(
     who = np.concatenate([label(stage.number, KNOT, k, units) for k in range(knots)])
     forms = Forms(
         knot_forms(stage, z, len(chunk)),
-        stage.error[None],
+        error[None],
         who[None],
         p.slice.reach,
         np.repeat(np.array(kind.closed), units),
     )
-    made = split_rows(chunk, forms, decide)
+    made = split_rows(chunk, forms, decide, p.most)
     if knots == 1:
         return made, None
     sides = np.unpackbits(made.sides, axis=1, count=len(who)).reshape(-1, knots, units)

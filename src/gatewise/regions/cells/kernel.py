@@ -33,6 +33,7 @@ from gatewise.regions.cells.pools import (
     DEPTH,
     DONE,
     EDGES,
+    ENOUGH,
     FACET,
     FULL,
     LOCALS,
@@ -56,12 +57,21 @@ from gatewise.regions.cells.vertices import choose, load_signs, meet, record
 
 @kernel
 def run(
-    d: int, words: int, todo: Any, cells: Any, gate: Any, forced: Any, b: Any, needed: Any
+    d: int,
+    words: int,
+    todo: Any,
+    cells: Any,
+    gate: Any,
+    forced: Any,
+    b: Any,
+    most: int,
+    needed: Any,
 ) -> int:
     """Splits the parents `todo` by the rows of a gate, from where the bench b stands.
 
-    forced: (keys, signs) of what was settled by other means. Returns DONE; or FULL, where a cell
-    has more facets than bits; or what the bench lacks, and how much of it in `needed`.
+    forced: (keys, signs) of what was settled by other means. Returns DONE; ENOUGH, where there are
+    `most` children; FULL, where a cell has more facets than bits; or what the bench lacks, and how
+    much of it in `needed`.
     """
     state = b.state
     while True:
@@ -78,6 +88,8 @@ def run(
                 return lack
         if state[OPEN] > state[MARK + 3]:
             take_back(state)
+        if state[CHILD] >= most:
+            return ENOUGH
 
 
 @kernel

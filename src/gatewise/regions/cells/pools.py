@@ -12,9 +12,8 @@ P = TypeVar("P", bound=tuple[Any, ...])
 VERTEX, ROW, CHILD, PLACE, FACET, OPEN = range(6)
 TURN, DEPTH, NEAR, LOCALS, EDGES, MARK = range(6, 12)  # MARK and 3 more: CHILD .. OPEN before
 STATE = 16
-DONE, MORE_OUT, MORE_POINTS, MORE_ROWS, MORE_LOCAL, MORE_STACK, MORE_SCRATCH, MORE_EDGES, FULL = (
-    range(9)
-)
+DONE, MORE_OUT, MORE_POINTS, MORE_ROWS, MORE_LOCAL, MORE_STACK, MORE_SCRATCH, MORE_EDGES = range(8)
+FULL, ENOUGH = 8, 9
 RECORDS = 4096  # open signs kept in one run; what more there is comes up again in the next
 
 

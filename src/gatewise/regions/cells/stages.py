@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -27,7 +28,6 @@ from gatewise.ir.network import (
     require_piecewise_affine,
 )
 from gatewise.numeric import gamma
-from gatewise.patterns.thresholds import thresholds
 from gatewise.regions.cells.flips import MOST
 from gatewise.regions.cells.slices import Slice
 
@@ -39,19 +39,20 @@ DENSE = 1 << 22  # entries of a matrix from gate to gate
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """One gate, what is computed before it, and how far its rows can be off over the box.
+    """One gate, and what is computed before it.
 
-    number: its place in network.gates; live: names needed behind it; error (n,) of one row each.
-    onward (n, m): the matrix from the gate to the next one, where nothing else but the gate is
-    needed behind it; else None. apart: a gate before this one jumps, so that cells that touch have
-    rows of their own there, and share no vertices.
+    number: its place in network.gates; live: names needed behind it; updates: what rank-one updates
+    add to the rounding error of its rows, as a share of it. onward (n, m): the matrix from the gate
+    to the next one, where nothing else but the gate is needed behind it; else None. apart: a gate
+    before this one jumps, so that cells that touch have rows of their own there, and share no
+    vertices.
     """
 
     gate: Node
     number: int
     before: tuple[Node, ...]
     live: frozenset[str]
-    error: NDArray[np.float64]
+    updates: float = 0.0
     onward: Onward | None = None
     apart: bool = False
 
@@ -68,33 +69,35 @@ class Onward:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A network (float64, on the CPU) over a slice, cut into stages."""
+    """A network (float64, on the CPU) over a slice, cut into stages.
+
+    most: more cells than so many are not asked for, behind any gate.
+    """
 
     network: Network
     slice: Slice
     stages: tuple[Stage, ...]
     fixed: frozenset[str]
+    most: int = sys.maxsize
 
 
-def plan(network: Network, where: Slice) -> Plan:
+def plan(network: Network, where: Slice, most: int | None = None) -> Plan:
     """The stages of the network over the slice."""
     require_piecewise_affine(network, "enumerating regions")
     network = network.to(torch.float64, "cpu")
-    reach = np.abs(where.origin) + where.reach @ np.abs(where.directions)
-    error = thresholds(network, torch.from_numpy(reach).reshape(1, *network.input_shape))
     stages: list[Stage] = []
     before: list[Node] = []
     for node in network.nodes:
         if isinstance(node.kind, Pieces | Winner):
             live = _needed(network, node)
-            bound = _errors(node, error[node.name]) * (where.dimension + 1)
+            _check_branches(node)
             jumped = any(isinstance(s.gate.kind, Pieces) and s.gate.kind.jumps for s in stages)
-            stages.append(Stage(node, len(stages), tuple(before), live, bound, apart=jumped))
+            stages.append(Stage(node, len(stages), tuple(before), live, apart=jumped))
             before = []
         else:
             before.append(node)
     fixed = frozenset(fixed_by_pattern(network))
-    return Plan(network, where, tuple(_linked(stages, fixed)), fixed)
+    return Plan(network, where, tuple(_linked(stages, fixed)), fixed, most or sys.maxsize)
 
 
 def _linked(stages: list[Stage], fixed: frozenset[str]) -> Iterator[Stage]:
@@ -105,9 +108,9 @@ def _linked(stages: list[Stage], fixed: frozenset[str]) -> Iterator[Stage]:
     updated = False
     for i, stage in enumerate(stages):
         onward = _onward(stage, stages[i + 1], fixed) if i + 1 < len(stages) else None
-        error = stage.error * (1 + _update_error(stage)) if updated else stage.error
+        updates = _update_error(stage) if updated else 0.0
         updated = onward is not None
-        yield dataclasses.replace(stage, onward=onward, error=error)
+        yield dataclasses.replace(stage, onward=onward, updates=updates)
 
 
 def _update_error(stage: Stage) -> float:
@@ -167,20 +170,14 @@ def _needed(network: Network, gate: Node) -> frozenset[str]:
     return frozenset(later & {INPUT, *(n.name for n in network.nodes[: place + 1])})
 
 
-def _errors(node: Node, bound: Tensor) -> NDArray[np.float64]:
-    """(n,): one bound for each row the gate asks."""
+def _check_branches(node: Node) -> None:
+    """A row's label has room for so many candidates."""
     kind = node.kind
-    if isinstance(kind, Winner):
-        if kind.branches > MOST_BRANCHES:
-            raise UnsupportedLayer(
-                f"node '{node.name}' picks the largest of {kind.branches} values; enumerating "
-                f"regions takes at most {MOST_BRANCHES}"
-            )
-        units = int(np.prod(node.shape))
-        return np.full(units, float(bound.max()))
-    assert isinstance(kind, Pieces)
-    flat = bound.expand(1, *node.shape).reshape(-1).numpy()
-    return np.tile(flat, len(kind.knots))
+    if isinstance(kind, Winner) and kind.branches > MOST_BRANCHES:
+        raise UnsupportedLayer(
+            f"node '{node.name}' picks the largest of {kind.branches} values; enumerating "
+            f"regions takes at most {MOST_BRANCHES}"
+        )
 
 
 def start(p: Plan) -> Columns:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Generator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
@@ -17,16 +16,13 @@ SMALL = 256  # cells: below this a second thread costs more than it brings
 Seen = Callable[[Chunk], None]
 
 
-def leaves(
-    p: Plan, workers: int | None = None, largest: int | None = None, seen: Seen | None = None
-) -> Generator[Chunk]:
+def leaves(p: Plan, workers: int | None = None, seen: Seen | None = None) -> Generator[Chunk]:
     """Chunks of cells that are behind every gate, as they are done; `seen` gets every chunk split.
 
-    largest: cells of a chunk, at most. Memory holds a few chunks a gate, however many regions
-    there are.
+    Memory holds a few chunks a gate, however many regions there are.
     """
     decide = Signs(p)
-    workers, largest = workers or os.cpu_count() or 1, largest or sys.maxsize
+    workers = workers or os.cpu_count() or 1
     waiting, running = [root(p)], set[Future[Chunk]]()
     with ThreadPoolExecutor(workers) as pool:
         try:
@@ -36,13 +32,13 @@ def leaves(
                     if chunk.stage == len(p.stages):
                         yield chunk
                     elif workers == 1 or (len(chunk) < SMALL and not running):
-                        _after(p, split(p, chunk, decide), workers, largest, waiting, seen)
+                        _after(p, split(p, chunk, decide), workers, waiting, seen)
                     else:
                         running.add(pool.submit(split, p, chunk, decide))
                 if running:
                     done, running = wait(running, return_when=FIRST_COMPLETED)
                     for future in done:
-                        _after(p, future.result(), workers, largest, waiting, seen)
+                        _after(p, future.result(), workers, waiting, seen)
         finally:
             for future in running:
                 future.cancel()
@@ -52,7 +48,6 @@ def _after(
     p: Plan,
     chunk: Chunk,
     workers: int,
-    largest: int,
     waiting: list[Chunk],
     seen: Seen | None,
 ) -> None:
@@ -62,4 +57,4 @@ def _after(
     if chunk.stage == len(p.stages):
         waiting.append(chunk)
     else:
-        waiting.extend(reversed(list(divided(p, chunk, workers, largest))))
+        waiting.extend(reversed(list(divided(p, chunk, workers))))

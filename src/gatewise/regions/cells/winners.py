@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from gatewise.ir.kinds import Affine, Pieces, Winner
 from gatewise.ir.network import INPUT
 from gatewise.ir.pattern import Pattern, layout
-from gatewise.regions.cells.chunks import Chunk, Ints, Split, split_rows, starts
+from gatewise.regions.cells.chunks import Chunk, Floats, Ints, Split, split_rows, starts
 from gatewise.regions.cells.pools import Cells, Forms
 from gatewise.regions.cells.signs import Signs
 from gatewise.regions.cells.stages import Columns, Plan, Stage, label, unlabel
 
 
 def split_winners(
-    p: Plan, stage: Stage, chunk: Chunk, values: Columns, decide: Signs
+    p: Plan, stage: Stage, chunk: Chunk, values: Columns, bound: Floats, decide: Signs
 ) -> tuple[Split, torch.Tensor]:
     """The cells split by who wins each group, and the winner (children, *shape) of each."""
     kind = stage.gate.kind
@@ -37,7 +37,7 @@ def split_winners(
     guessed = 0
     loose = rounded(p, stage, chunk)
     for challenger in range(1, kind.branches):
-        forms = _forms(p, stage, z, loose, index, origin, best, challenger)
+        forms = _forms(p, stage, z, bound, loose, index, origin, best, challenger)
         made = split_rows(chunk, forms, decide)
         won = np.unpackbits(made.sides, axis=1, count=len(index)).astype(bool)
         best = np.where(won, challenger, best[made.parent])
@@ -58,7 +58,8 @@ def split_winners(
 def _forms(
     p: Plan,
     stage: Stage,
-    z: NDArray[np.float64],
+    z: Floats,
+    bound: Floats,
     loose: NDArray[np.bool_],
     index: Ints,
     origin: NDArray[np.int32],
@@ -75,7 +76,7 @@ def _forms(
     gap[:, :, mine < 0] = np.where(np.arange(k) == k - 1, -1.0, 0.0)[:, None]
     doubt = loose[origin if len(loose) > 1 else np.zeros_like(origin)]
     either = doubt[:, np.maximum(mine, 0)] | np.take_along_axis(doubt, theirs, 1)
-    error = np.where(either & (mine >= 0), stage.error, 0.0)
+    error = np.where(either & (mine >= 0), bound, 0.0)
     first = label(stage.number, challenger, 0, len(index))
     who = first[None] | (best.astype(np.int64) << 32)
     return Forms(np.ascontiguousarray(gap), error, who, p.slice.reach, np.zeros(len(index), bool))

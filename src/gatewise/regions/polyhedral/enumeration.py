@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gatewise.errors import DataError, InternalError
 from gatewise.ir.network import Network
@@ -100,7 +101,7 @@ class _Run:
             if asked is not None and asked < 1:
                 raise DataError(f"{name} must be at least 1, got {asked}")
         self.plan, self.most, self.workers, self.progress = (
-            plan(network, where),
+            plan(network, where, most and most + 1),  # one more says that there are more
             most,
             workers,
             progress,
@@ -109,11 +110,10 @@ class _Run:
         self.total, self.share, self.complete = 0, 0.0, True
 
     def __iter__(self) -> Iterator[Chunk]:
-        for chunk in leaves(self.plan, self.workers, self.most, self._seen):
-            share = chunk.weight
+        for chunk in leaves(self.plan, self.workers, self._seen):
             if self.most is not None and self.total + len(chunk) > self.most:
                 chunk, self.complete = span(chunk, 0, self.most - self.total), False
-            self.total, self.share = self.total + len(chunk), self.share + share
+            self.total, self.share = self.total + len(chunk), self.share + chunk.weight
             if len(chunk):
                 yield chunk
             if self.progress is not None:
@@ -149,8 +149,8 @@ def _gathered(run: _Run, found: list[Chunk]) -> Complex:
     place, first = first_of(key, vertex)
     position = np.concatenate([c.points.position for c in found])
     error = np.concatenate([c.points.radius for c in found])
-    _check_keys(vertex, first[place[vertex]], position, error)
-    masks = [np.pad(c.cells.mask, ((0, 0), (0, words - c.cells.mask.shape[1]))) for c in found]
+    _check_keys(place, first, position, error)
+    masks = [_widened(c.cells.mask, words) for c in found]
     who = np.concatenate([c.rows.who[c.cells.facet] for c in found])
     cells = Cells(
         starts(np.concatenate([np.diff(c.cells.ptr) for c in found])),
@@ -180,8 +180,15 @@ def _gathered(run: _Run, found: list[Chunk]) -> Complex:
     )
 
 
-def _check_keys(used: Ints, taken: Ints, position: Floats, error: Floats) -> None:
+def _widened(mask: NDArray[np.uint64], words: int) -> NDArray[np.uint64]:
+    """Facet bits in so many words."""
+    return mask if mask.shape[1] == words else np.pad(mask, ((0, 0), (0, words - mask.shape[1])))
+
+
+def _check_keys(place: Ints, first: Ints, position: Floats, error: Floats) -> None:
     """Vertices of one key must be where each other is, within their bounds: a hash is no proof."""
+    used = np.flatnonzero(place >= 0)
+    taken = first[place[used]]
     other = used[used != taken], taken[used != taken]
     gap = np.abs(position[other[0]] - position[other[1]]).max(1, initial=0.0)
     if (gap > error[other[0]] + error[other[1]]).any():
