@@ -137,8 +137,8 @@ def largest() -> None:
         held = [found.vertices, found.error, found.who, found.pattern.bits, *found.cells]
         size = sum(a.nbytes for a in held)
         print(
-            f"| folding, width {width}, seed {seed}, +-{half} | {n:,} | {n / wall:,.0f} | {cpu / n * 1e6:.2f} "
-            f"| {size / n:.0f} |",
+            f"| folding, width {width}, seed {seed}, +-{half} | {n:,} | {n / wall:,.0f} "
+            f"| {cpu / n * 1e6:.2f} | {size / n:.0f} |",
             flush=True,
         )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

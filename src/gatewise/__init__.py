@@ -6,8 +6,11 @@ net = gw.read(model)              # torch, scikit-learn, .onnx, .pt2, [(W, b), .
 explanation = gw.explain(net, X)  # clusters of rows, an exact affine rule each
 gw.affine(net, X).matrix()        # (rows, outputs, inputs)
 gw.regions.enumerate_regions(net, (low, high))  # every region of a box
+gw.dual.gates_know(net, X, y)     # how much of what it learned is in its gates
 """
 
+from gatewise import dual as dual
+from gatewise import models as models
 from gatewise import regions as regions
 from gatewise.api import (
     Explainer,

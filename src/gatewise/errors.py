@@ -34,6 +34,14 @@ class NotPiecewiseAffine(GatewiseError, TypeError):
     """A region or an affine map was asked of a network that has none; names the node to blame."""
 
 
+class NotGated(GatewiseError, TypeError):
+    """Paths and their kernel were asked of a network whose gates are not on/off; names the node."""
+
+
+class NotBilinear(GatewiseError, TypeError):
+    """A third-order tensor was asked of a Product that is not quadratic in one value; names it."""
+
+
 class DataError(GatewiseError, ValueError):
     """The table or array cannot be used as it is."""
 
@@ -60,6 +68,10 @@ class EmptyData(DataError):
 
 class OutputError(GatewiseError, OSError):
     """A result could not be written; nothing half-written was left behind."""
+
+
+class Diverged(GatewiseError, ArithmeticError):
+    """Training met a loss that is not finite; the message names the epoch."""
 
 
 class MissingExtra(GatewiseError, ImportError):

@@ -9,13 +9,27 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 Rule = Callable[..., Tensor]
 Shape = tuple[int, ...]
+
+
+class Taps(Protocol):
+    """im2col: how one weight matrix W (units, taps) is used at every position.
+
+    y = L(x) says units(y)[o, q] = sum over taps t of W[o, t] taps(x)[t, q], where W is the node's
+    first weight with all axes but the first joined. Dense layers have one position.
+    """
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x (rows, *in) as (rows, taps, positions)."""
+
+    def units(self, y: Tensor) -> Tensor:
+        """y (rows, *out) as (rows, units, positions)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +44,7 @@ class Affine:
     (0 where values are only moved, so nothing is rounded).
     pullback: the transpose, (*weights, g) -> cotangent of each x; derived where not given.
     direct: (*weights, bias, *xs) -> y in one kernel call, where torch has one.
+    taps: how the weight matrix is used, for layers that have one (dense, convolution).
     """
 
     rule: Rule
@@ -40,6 +55,7 @@ class Affine:
     pullback: Callable[..., tuple[Tensor, ...]] | None = None
     direct: Rule | None = None
     batched: bool = False
+    taps: Taps | None = None
 
     def linear(self, *xs: Tensor) -> Tensor:
         """L(x1..xk)."""
@@ -247,8 +263,12 @@ def tensors(kind: Kind) -> list[Tensor]:
 
 
 def settings(kind: Kind) -> tuple[str, ...]:
-    """What a kind is besides its tensors, as text that is the same in every run."""
-    values = (getattr(kind, field.name) for field in dataclasses.fields(kind))
+    """What a kind is besides its tensors, as text that is the same in every run.
+
+    `taps` say of the rule what the rule says already, so they are left out.
+    """
+    names = (field.name for field in dataclasses.fields(kind) if field.name != "taps")
+    values = (getattr(kind, name) for name in names)
     return (kind_name(kind), *(_text(v) for v in values if not isinstance(v, Tensor)))
 
 

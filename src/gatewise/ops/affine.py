@@ -15,6 +15,7 @@ from gatewise.ops.common import computed, fixed, named, number
 from gatewise.ops.einsum import einsum, einsum_onnx, tensordot
 from gatewise.ops.moves import permute, reshape
 from gatewise.ops.table import Entry, OnnxExample, TorchExample
+from gatewise.ops.taps import AxisTaps
 
 # -- rules --
 
@@ -77,6 +78,7 @@ def layer(b: Builder, x: Ref, w: Tensor, bias: Operand = None) -> Ref:
         terms_back=out,
         pullback=dense_back,
         direct=dense_direct,
+        taps=AxisTaps(-1),
     )
 
 
@@ -121,7 +123,15 @@ def _product(b: Builder, rule: Any, x: Ref, c: Tensor, back: Any) -> Ref:
     copies = math.prod(lead) // max(1, math.prod(x.shape[:-2]))
     if x.shape[-1 if rule is right else -2] != inside:
         raise b.refuse(f"a matrix of shape {tuple(c.shape)} does not fit a value of {x.shape}")
-    return b.affine(rule, x, weights=(c,), terms=inside, terms_back=across * copies, pullback=back)
+    return b.affine(
+        rule,
+        x,
+        weights=(c,),
+        terms=inside,
+        terms_back=across * copies,
+        pullback=back,
+        taps=AxisTaps(-2) if rule is left and c.ndim == 2 else None,
+    )
 
 
 # -- adapters --

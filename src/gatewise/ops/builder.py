@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gatewise.errors import UnsupportedLayer
-from gatewise.ir.kinds import Affine, Kind, Pieces, Product, Rule, Shape, Smooth, Winner
+from gatewise.ir.kinds import Affine, Kind, Pieces, Product, Rule, Shape, Smooth, Taps, Winner
 from gatewise.ir.network import INPUT, Network, Node, checked
 
 
@@ -67,10 +67,11 @@ class Builder:
         terms_back: int | None = None,
         pullback: Callable[..., tuple[Tensor, ...]] | None = None,
         direct: Rule | None = None,
+        taps: Taps | None = None,
     ) -> Ref:
         """Append an Affine node (see `Affine` for the meaning of each argument)."""
         back = terms if terms_back is None else terms_back
-        kind = Affine(rule, tuple(weights), bias, terms, back, pullback, direct)
+        kind = Affine(rule, tuple(weights), bias, terms, back, pullback, direct, taps=taps)
         return self.add(kind, *inputs)
 
     def finish(self, output: Ref, **more: object) -> Network:

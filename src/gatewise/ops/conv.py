@@ -16,6 +16,7 @@ from gatewise.ops.arithmetic import function
 from gatewise.ops.builder import Builder, Operand, Ref
 from gatewise.ops.common import computed, fixed, flat_call, ints, named
 from gatewise.ops.table import Entry, OnnxExample, TorchExample
+from gatewise.ops.taps import ConvolutionTaps
 from gatewise.ops.windows import Window, amounts, onnx_ends, onnx_window, per_axis, same_pads
 
 # -- rules --
@@ -128,6 +129,7 @@ def convolve(b: Builder, x: Ref, w: Tensor, bias: Operand, window: Window, group
         terms_back=w.shape[0] // groups * taps,
         pullback=rule.back,
         direct=rule.direct,
+        taps=ConvolutionTaps(tuple(w.shape[2:]), rule) if groups == 1 else None,
     )
 
 

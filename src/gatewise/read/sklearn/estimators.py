@@ -1,4 +1,5 @@
-"""The final model of a Pipeline as layers: perceptrons, and whatever is linear with `coef_`."""
+"""The final model of a Pipeline as layers: perceptrons, what is linear with `coef_`, and estimators
+that hold the torch module they predict with."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from gatewise.errors import UnsupportedLayer
-from gatewise.ir.network import Network, Task
+from gatewise.ir.network import INPUT, Network, Task
 from gatewise.ops import TORCH, Builder, Ref
 from gatewise.ops.affine import linear
 from gatewise.read.sklearn.unwrap import Plan, inverse, under
@@ -26,6 +27,7 @@ LOG_LINK = {"PoissonRegressor", "GammaRegressor"}
 class Scores:
     """layers: (W, c) with `hidden` between them; head: what the model does after the last.
 
+    network: what comes before the layers, in an estimator that holds a torch module;
     method: the estimator's own that gives the same with the head put back.
     rounds: it sums over support vectors, which rounds far more than the layers' own arithmetic;
     task, classes: see `Network`.
@@ -40,11 +42,12 @@ class Scores:
     rounds: bool = False
     task: Task | None = None
     classes: tuple[str, ...] = ()
+    network: Network | None = None
 
     @property
     def width(self) -> int:
         """How many columns it takes."""
-        return int(self.layers[0][0].shape[1])
+        return int(self.layers[0][0].shape[1]) if self.network is None else self.network.inputs
 
     @staticmethod
     def of(plan: Plan) -> Scores:
@@ -53,6 +56,8 @@ class Scores:
             scores = _perceptron(plan)
         elif getattr(plan.final, "coef_", None) is not None and hasattr(plan.final, "intercept_"):
             scores = _linear(plan)
+        elif isinstance(getattr(plan.final, "torch_module_", None), torch.nn.Module):
+            scores = _module(plan)
         else:
             raise _refusal(plan)
         for transformer in plan.targets:
@@ -77,6 +82,25 @@ def _perceptron(plan: Plan) -> Scores:
     method = "predict_proba" if hasattr(model, "classes_") else "predict"
     names = _output_names(model, len(layers[-1][0]))
     return Scores(plan.path, layers, HIDDEN[model.activation], head, method, names)
+
+
+def _module(plan: Plan) -> Scores:
+    """An estimator whose `torch_module_` takes its columns and gives logits, or predictions.
+
+    Its classifiers answer with the softmax of those logits (the sigmoid of one). After the module
+    stands the identity, in which transformers of the target are undone.
+    """
+    from gatewise.read.torch import read_torch
+
+    model = plan.final
+    network = read_torch(model.torch_module_, torch.zeros(2, int(model.n_features_in_)))
+    outputs = network.outputs
+    head, method = "", "predict"
+    if hasattr(model, "classes_"):
+        head, method = "sigmoid" if outputs == 1 else "softmax", "predict_proba"
+    layers = ((np.eye(outputs), np.zeros(outputs)),)
+    names = _output_names(model, outputs)
+    return Scores(plan.path, layers, "", head, method, names, network=network)
 
 
 HEADS = {"identity": "", "softmax": "softmax", "logistic": "sigmoid", "exp": "exp"}
@@ -161,13 +185,18 @@ def _refusal(plan: Plan) -> UnsupportedLayer:
     return UnsupportedLayer(
         f"'{plan.path}' ({type(plan.final).__name__}) is not a network that Gatewise reads. It "
         f"reads MLPClassifier, MLPRegressor and linear models (those with coef_ and intercept_), "
-        f"alone or at the end of a Pipeline."
+        f"alone or at the end of a Pipeline, and estimators with a `torch_module_`."
     )
 
 
 def append_scores(b: Builder, x: Ref, scores: Scores, more: dict[str, Any]) -> Network:
     """The whole Network: the layers after x, the head set aside."""
-    for i, (w, c) in enumerate(scores.layers):
+    layers = scores.layers
+    if scores.network is not None:
+        x = _appended(b, x, scores.network, scores.path)
+        w, c = layers[0]
+        layers = () if np.array_equal(w, np.eye(len(w))) and not c.any() else layers
+    for i, (w, c) in enumerate(layers):
         if i and scores.hidden:
             x = _call(b, under(scores.path, f"{i - 1}.{scores.hidden}"), scores.hidden, x)
         b.at(under(scores.path, str(i)), "Linear")
@@ -179,6 +208,16 @@ def append_scores(b: Builder, x: Ref, scores: Scores, more: dict[str, Any]) -> N
     more |= {"task": scores.task, "classes": scores.classes}
     network = b.finish(end, output_names=scores.names, **more)
     return _set_aside(network, x.name, scores.head) if scores.head else network
+
+
+def _appended(b: Builder, x: Ref, network: Network, path: str) -> Ref:
+    """The network's nodes after x, in the place of its input."""
+    made = {INPUT: x}
+    for node in network.nodes:
+        b.at(under(path, node.name), node.layer)
+        made[node.name] = b.add(node.kind, *(made[name] for name in node.inputs))
+    b.notes += network.notes
+    return made[network.output]
 
 
 def _call(b: Builder, path: str, name: str, x: Ref, *arguments: Any) -> Ref:

@@ -1,0 +1,1 @@
+"""A trained network's gates as half-spaces of the input."""

@@ -1,0 +1,1 @@
+"""The gates themselves: how alike they are, how they fit labels, and the half-spaces they are."""

@@ -1,0 +1,212 @@
+"""How alike the gates of two rows are, layer by layer, within and between classes.
+
+With c_a[u] the number of rows of class a at which unit u is on, the mean over all pairs of rows of
+classes a and b is exact without looking at a pair:
+    on in both  =  sum_u c_a[u] c_b[u] / (n_a n_b w)
+    equal       =  sum_u (c_a[u] c_b[u] + (n_a - c_a[u]) (n_b - c_b[u])) / (n_a n_b w)
+for a layer of w units; within a class a row is not compared with itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gatewise.dual.gating import Gated, gated, mask_of, pattern_of
+from gatewise.dual.rows import finite
+from gatewise.errors import DataError, EmptyData, NotGated
+from gatewise.ir.network import Network
+
+Floats = NDArray[np.float64]
+BATCH = 2048  # rows at once
+ALL = "all gates"
+
+
+@dataclass(frozen=True, eq=False)
+class Overlap:
+    """Mean shares over pairs of rows, one entry a layer, the last one for all gates together.
+
+    equal, shared (layers, classes, classes2): the share of a layer's units that are on or off
+    alike, and that are on at both; NaN where a class has no two rows. active (layers, classes):
+    the share that is on; active2: of the second set. same_rows: True where there is one set, so
+    that its diagonal is "within". pairs: (rows, rows2) counts of gates on at both, where asked.
+    """
+
+    layers: tuple[str, ...]
+    units: tuple[int, ...]
+    classes: tuple[Any, ...]
+    classes2: tuple[Any, ...]
+    rows: NDArray[np.int64]
+    rows2: NDArray[np.int64]
+    equal: Floats
+    shared: Floats
+    active: Floats
+    active2: Floats
+    same_rows: bool
+    pairs: tuple[NDArray[np.float32], ...] = ()
+
+    def within(self, shares: Floats | None = None) -> Floats:
+        """Mean over pairs of rows of one class, (layers,); of `equal` unless given."""
+        return self._mean(shares, np.equal.outer(self.classes, self.classes2))
+
+    def between(self, shares: Floats | None = None) -> Floats:
+        """Mean over pairs of rows of two classes, (layers,); NaN where there is one class."""
+        return self._mean(shares, ~np.equal.outer(self.classes, self.classes2))
+
+    def _mean(self, shares: Floats | None, where: NDArray[np.bool_]) -> Floats:
+        """Over the classes where `where`, each weighed by its number of pairs."""
+        table = self.equal if shares is None else shares
+        pairs = _pairs(self.rows, self.rows2, self.same_rows) * np.asarray(where, bool)
+        total = np.where(pairs > 0, table, 0) * pairs
+        with np.errstate(invalid="ignore"):
+            return np.asarray(total.sum((1, 2)) / pairs.sum())
+
+    def __str__(self) -> str:
+        sets = f"{self.rows.sum()} rows" + (
+            "" if self.same_rows else f" against {self.rows2.sum()}"
+        )
+        head = [f"Gate overlap of {sets}, mean over pairs", f"{'':24}equal gates       on at both"]
+        columns = [
+            f"{'layer':16}{'units':>6}  {'within':>8}{'between':>9}  {'within':>8}{'between':>9}"
+        ]
+        each = (
+            self.within(),
+            self.between(),
+            self.within(self.shared),
+            self.between(self.shared),
+        )
+        rows = [
+            f"{name[:16]:16}{units:6d}  {a:8.4f}{b:9.4f}  {c:8.4f}{d:9.4f}"
+            for name, units, a, b, c, d in zip(self.layers, self.units, *each, strict=True)
+        ]
+        return "\n".join(head + columns + rows).replace("nan", "  -")
+
+
+def overlap(
+    net: Network | Gated,
+    X: Any,
+    X2: Any = None,
+    *,
+    y: Any = None,
+    y2: Any = None,
+    pairs: bool = False,
+    batch: int = BATCH,
+) -> Overlap:
+    """How alike the gates of rows are, a layer at a time, within and between the classes in y.
+
+    X2 (and y2): a second set, each of whose rows is compared with each of X. pairs: also the
+    (rows, rows2) counts of gates on at both, a layer each. Without `pairs` memory is a batch of
+    rows and two counters a unit, whatever the number of rows.
+    """
+    whole = gated(net)
+    if not whole.sites:
+        raise NotGated("the network has no gates, so there is no overlap of gates to measure")
+    mine = _counted(whole, X, y, batch, "X")
+    same = X2 is None
+    theirs = mine if same else _counted(whole, X2, y2, batch, "X2")
+    tables = [_shares(a, b, mine, theirs, same) for a, b in zip(mine.on, theirs.on, strict=True)]
+    names = tuple(s.at for s in whole.sites)
+    units = tuple(s.units for s in whole.sites)
+    return Overlap(
+        (*names, ALL),
+        (*units, sum(units)),
+        mine.classes,
+        theirs.classes,
+        mine.rows,
+        theirs.rows,
+        _with_all([t[0] for t in tables], units),
+        _with_all([t[1] for t in tables], units),
+        _with_all([a.mean(1) / np.maximum(mine.rows, 1) for a in mine.on], units),
+        _with_all([b.mean(1) / np.maximum(theirs.rows, 1) for b in theirs.on], units),
+        same,
+        _all_pairs(whole, X, X2, batch) if pairs else (),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Counts:
+    """rows (classes,); on: for each site (classes, units), at how many rows each unit is on."""
+
+    classes: tuple[Any, ...]
+    rows: NDArray[np.int64]
+    on: list[NDArray[np.float64]]
+
+
+def _counted(whole: Gated, X: Any, y: Any, batch: int, name: str) -> _Counts:
+    """One pass over the rows."""
+    classes, codes = _coded(y, len(X), name)
+    on = [np.zeros((len(classes), s.units)) for s in whole.sites]
+    for part, found in _masks(whole, X, batch, name):
+        which = codes[part, None] == np.arange(len(classes))
+        for total, mask in zip(on, found, strict=True):
+            total += which.T.astype(np.float32) @ mask.numpy()  # whole numbers below 2^24: exact
+    return _Counts(classes, np.bincount(codes, minlength=len(classes)), on)
+
+
+def _coded(y: Any, rows: int, name: str) -> tuple[tuple[Any, ...], NDArray[np.int64]]:
+    """The classes, and the class of each row; one class where there are no labels."""
+    if rows == 0:
+        raise EmptyData(f"gate overlap needs at least one row, {name} has none")
+    if y is None:
+        return ("all",), np.zeros(rows, np.int64)
+    labels = np.asarray(y)
+    if labels.shape != (rows,):
+        raise DataError(
+            f"{name} has {rows} rows, so its labels must have shape ({rows},), got {labels.shape}"
+        )
+    classes, codes = np.unique(labels, return_inverse=True)
+    return tuple(classes.tolist()), codes
+
+
+def _masks(whole: Gated, X: Any, batch: int, name: str) -> Iterator[tuple[slice, list[Tensor]]]:
+    """The masks (rows, units) of each site, float32, a batch of rows at a time."""
+    for start in range(0, len(X), batch):
+        part = slice(start, min(start + batch, len(X)))
+        x = finite(whole.network.rows(X[part]), name, start)
+        seen = pattern_of(whole, x)
+        yield part, [mask_of(s, seen).flatten(1).to(torch.float32) for s in whole.sites]
+
+
+def _pairs(rows: NDArray[np.int64], rows2: NDArray[np.int64], same: bool) -> Floats:
+    """How many pairs of rows there are of each two classes."""
+    pairs = np.multiply.outer(rows, rows2).astype(float)
+    return pairs - np.diag(rows).astype(float) if same else pairs
+
+
+def _shares(
+    a: NDArray[np.float64], b: NDArray[np.float64], mine: _Counts, theirs: _Counts, same: bool
+) -> tuple[Floats, Floats]:
+    """(equal, shared) of one layer, (classes, classes2)."""
+    both = a @ b.T
+    neither = (mine.rows[:, None] - a) @ (theirs.rows[:, None] - b).T
+    if same:  # a row with itself: as many as it has units on, and off
+        both -= np.diag(a.sum(1))
+        neither -= np.diag((mine.rows[:, None] - a).sum(1))
+    pairs = _pairs(mine.rows, theirs.rows, same)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        per = np.where(pairs > 0, 1 / pairs, np.nan) / a.shape[1]
+    return (both + neither) * per, both * per
+
+
+def _with_all(shares: list[NDArray[np.float64]], units: tuple[int, ...]) -> Floats:
+    """The layers' shares, and last their mean over all units."""
+    table = np.stack(shares)
+    return np.concatenate([table, np.average(table, 0, units)[None]])
+
+
+def _all_pairs(whole: Gated, X: Any, X2: Any, batch: int) -> tuple[NDArray[np.float32], ...]:
+    """(rows, rows2) a layer: how many gates are on at both rows."""
+    mine = _packed(whole, X, batch)
+    theirs = mine if X2 is None else _packed(whole, X2, batch)
+    return tuple((a.float() @ b.float().T).numpy() for a, b in zip(mine, theirs, strict=True))
+
+
+def _packed(whole: Gated, X: Any, batch: int) -> list[Tensor]:
+    parts = [[m.bool() for m in found] for _, found in _masks(whole, X, batch, "X")]
+    return [torch.cat(same) for same in zip(*parts, strict=True)]

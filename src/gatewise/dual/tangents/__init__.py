@@ -1,0 +1,1 @@
+"""Empirical tangent kernels, and how much of one comes from the values and from the gates."""

@@ -1,0 +1,264 @@
+"""theta <- theta - step(grad of the mean loss): one training loop for every torch module.
+
+Labels (whole numbers) are learnt by cross-entropy, of a module with one output in its two-class
+form; numbers by the squared error.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from gatewise.errors import DataError, Diverged, ModelError
+from gatewise.models.batches import Data, checked_outputs, held_out, prepared
+from gatewise.models.training import (
+    OptimizerName,
+    ScheduleName,
+    flushed_denormals,
+    mean_loss,
+    optimiser,
+    own_randomness,
+    rate,
+    summed_score,
+)
+
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+BIG_BATCH = 1024  # rows at a time where nothing is learnt
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One pass, counted from 1: mean training loss; score and loss on rows held out, or NaN."""
+
+    number: int
+    loss: float
+    validation_score: float
+    validation_loss: float
+
+    def better_than(self, other: Epoch | None) -> bool:
+        """A higher score on the rows held out, or as high at a lower loss."""
+        mine = (self.validation_score, -self.validation_loss)
+        return other is None or mine > (other.validation_score, -other.validation_loss)
+
+
+@dataclass(frozen=True)
+class History:
+    """What happened: the epochs, the one whose weights were kept, why it ended, CPU seconds.
+
+    Scores: accuracy of labels, minus the mean squared error of numbers. without_gradient: the
+    parameters that could have been trained and that no loss depended on, such as the features
+    of a hard-gated network.
+    """
+
+    epochs: tuple[Epoch, ...]
+    kept: int
+    stopped_by: Literal["epochs", "patience"]
+    seconds: float
+    without_gradient: tuple[str, ...]
+
+    @property
+    def losses(self) -> list[float]:
+        """The mean training loss of each epoch."""
+        return [epoch.loss for epoch in self.epochs]
+
+    def __str__(self) -> str:
+        text = f"{len(self.epochs)} epochs, {self.seconds:.1f} CPU s, loss {self.losses[-1]:.4g}"
+        kept = self.epochs[self.kept - 1]
+        if not math.isnan(kept.validation_score):
+            text += f"; kept epoch {self.kept}, validation score {kept.validation_score:.4g}"
+        if self.without_gradient:
+            text += f"; never trained: {', '.join(self.without_gradient)}"
+        return text
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The settings of a run, as `fit` says."""
+
+    epochs: int
+    batch: int
+    lr: float
+    optimizer: OptimizerName
+    momentum: float
+    weight_decay: float
+    schedule: ScheduleName
+    patience: int | None
+    seed: int
+    augment: Augment | None
+    progress: Callable[[Epoch], Any] | None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "patience"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, Integral) and int(value) >= 1):
+                raise ModelError(f"`{name}` is a whole number from 1, and it is {value!r}")
+
+
+def fit(
+    module: nn.Module,
+    X: Any,
+    y: Any,
+    *,
+    epochs: int = 50,
+    batch: int = 64,
+    lr: float = 1e-3,
+    optimizer: OptimizerName = "adam",
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    schedule: ScheduleName = "constant",
+    validation: float | tuple[Any, Any] | None = None,
+    patience: int | None = None,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    augment: Augment | None = None,
+    progress: Callable[[Epoch], Any] | None = None,
+) -> History:
+    """Train `module` in place on X (rows, *input) and y: (rows,) labels, or (rows[, outputs]).
+
+    schedule: of the rate, batch by batch: "constant", "cosine" to 0, "one-cycle" up to `lr` and
+    down. validation: the share of the rows held out, or (X, y); the weights of the epoch that
+    scores best on them are kept, and `patience` epochs without a better one end the run.
+    seed: of the order of rows, the split, dropout and `augment(rows, generator)`, which changes
+    the rows of a batch; torch's global state is the same afterwards. progress: called with each
+    Epoch. The module is left on `device` (None: where it is), in evaluation mode.
+
+    Raises DataError for rows and labels that cannot be learnt, ModelError for settings, Diverged
+    where a loss is not finite. A hard gate passes no gradient to its features: the result's
+    `without_gradient` names them.
+    """
+    recipe = Recipe(
+        epochs, batch, lr, optimizer, momentum, weight_decay, schedule, patience, seed,
+        augment, progress,
+    )  # fmt: skip
+    rng = torch.Generator().manual_seed(seed)
+    if patience is not None and validation is None:
+        raise ModelError("`patience` waits for a better validation score: give `validation` too")
+    if device is not None:
+        module.to(device)
+    data, held = _split(module, X, y, validation, rng)
+    with own_randomness(seed, data.X.device), flushed_denormals():
+        return _trained(module, recipe, data, held, rng)
+
+
+def _split(
+    module: nn.Module,
+    X: Any,
+    y: Any,
+    validation: float | tuple[Any, Any] | None,
+    rng: torch.Generator,
+) -> tuple[Data, Data | None]:
+    """(to learn from, held out), both checked against the module."""
+    data = prepared(X, y, module)
+    checked_outputs(module, data)
+    if validation is None:
+        return data, None
+    if not isinstance(validation, tuple):
+        return held_out(data, validation, rng)
+    held = prepared(*validation, module, "the validation X")
+    checked_outputs(module, held)
+    if held.task != data.task:
+        raise DataError(f"y holds {data.task} and the validation y {held.task}: give the same")
+    return data, held
+
+
+def _trained(
+    module: nn.Module, recipe: Recipe, data: Data, held: Data | None, rng: torch.Generator
+) -> History:
+    """The loop over epochs. Leaves the weights of the best one where rows are held out."""
+    start = time.process_time()
+    stepper = _Stepper(module, recipe, len(data))
+    epochs: list[Epoch] = []
+    best, weights = None, None
+    for number in range(1, recipe.epochs + 1):
+        epochs.append(Epoch(number, _pass(stepper, data, rng, number), *_scores(module, held)))
+        if held is not None and epochs[-1].better_than(best):
+            best, weights = epochs[-1], _copied(module)
+        if recipe.progress is not None:
+            recipe.progress(epochs[-1])
+        if best is not None and number - best.number >= (recipe.patience or math.inf):
+            break
+    if weights is not None:
+        module.load_state_dict(weights)
+    untrained = stepper.finish()
+    done = len(epochs) == recipe.epochs
+    return History(
+        tuple(epochs),
+        len(epochs) if best is None else best.number,
+        "epochs" if done else "patience",
+        time.process_time() - start,
+        untrained,
+    )
+
+
+class _Stepper:
+    """The optimiser, its rate along the run, and the steps so far."""
+
+    def __init__(self, module: nn.Module, recipe: Recipe, rows: int) -> None:
+        self.module, self.recipe, self.taken = module, recipe, 0
+        self.total = recipe.epochs * math.ceil(rows / recipe.batch)
+        self.share = rate(recipe.schedule)
+        self.optimiser = optimiser(
+            module, recipe.optimizer, recipe.lr, recipe.momentum, recipe.weight_decay
+        )
+
+    def step(self, part: Data) -> Tensor:
+        """One step down the mean loss of these rows, and that loss."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.recipe.lr * self.share(self.taken / self.total)
+        self.taken += 1
+        self.optimiser.zero_grad()
+        loss = mean_loss(self.module(part.X), part.y)
+        loss.backward()
+        self.optimiser.step()
+        return loss.detach()
+
+    def finish(self) -> tuple[str, ...]:
+        """Evaluation mode, no gradients kept; the parameters that never had one."""
+        self.module.eval()
+        named = self.module.named_parameters()
+        never = tuple(name for name, p in named if p.requires_grad and p.grad is None)
+        self.optimiser.zero_grad()
+        return never
+
+
+def _pass(stepper: _Stepper, data: Data, rng: torch.Generator, number: int) -> float:
+    """The mean loss of one epoch; Diverged if it is not finite."""
+    recipe = stepper.recipe
+    stepper.module.train()
+    total = data.X.new_zeros(())
+    for part in data.batches(recipe.batch, rng):
+        if recipe.augment is not None:
+            part = Data(recipe.augment(part.X, rng), part.y)
+        total += stepper.step(part) * len(part)
+    loss = float(total) / len(data)
+    if not math.isfinite(loss):
+        raise Diverged(
+            f"the loss of epoch {number} is {loss:g}: the weights grew without bound. "
+            f"Lower `lr` (it is {recipe.lr:g}) or scale the columns of X, and start anew"
+        )
+    return loss
+
+
+@torch.no_grad()
+def _scores(module: nn.Module, held: Data | None) -> tuple[float, float]:
+    """(mean score, mean loss) on the rows held out; NaN without any."""
+    if held is None:
+        return math.nan, math.nan
+    module.eval()
+    score, loss = 0.0, 0.0
+    for part in held.batches(BIG_BATCH, None):
+        out = module(part.X)
+        score += float(summed_score(out, part.y))
+        loss += float(mean_loss(out, part.y)) * len(part)
+    return score / len(held), loss / len(held)
+
+
+def _copied(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}
