@@ -9,6 +9,7 @@ gw.regions.enumerate_regions(net, (low, high))  # every region of a box
 gw.dual.gates_know(net, X, y)     # how much of what it learned is in its gates
 """
 
+from gatewise import bilinear as bilinear
 from gatewise import dual as dual
 from gatewise import models as models
 from gatewise import regions as regions

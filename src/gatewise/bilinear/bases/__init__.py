@@ -1,0 +1,1 @@
+"""Other coordinates of a tensor: HOSVD, CP, dictionaries; and how alike two tensors are."""

@@ -1,0 +1,1 @@
+"""Eigenpairs of interaction matrices without forming them, and what is lost without the rest."""

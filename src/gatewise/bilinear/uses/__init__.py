@@ -1,0 +1,1 @@
+"""What a quadratic network says of a row: contributions, curvature, masks."""
