@@ -124,6 +124,44 @@ def regions(
 
 
 @app.command()
+def gates(
+    model: Model,
+    data: Data,
+    out: Out,
+    labels: Annotated[
+        str | None, typer.Option("--labels", "--target", help="column of labels, not an input")
+    ] = None,
+    test: Annotated[
+        Path | None, typer.Option(help="table of rows the network never saw, labelled alike")
+    ] = None,
+    row: Annotated[int, typer.Option(help="whose units and paths, counted from 0", min=0)] = 0,
+    output: Annotated[str | None, typer.Option(help="of that row: name or index")] = None,
+    rows: Annotated[int | None, typer.Option(help="rows to fit on, at most", min=4)] = None,
+    draws: Annotated[int | None, typer.Option(help="of random gates", min=1)] = None,
+    paths: Annotated[int, typer.Option(help="strongest paths shown", min=1)] = 12,
+    format: Annotated[Format, typer.Option(help="of the pictures")] = "svg",
+    title: Annotated[str | None, typer.Option(help="heading of the page")] = None,
+    model_output: Returned = None,
+) -> None:
+    """What the gates of MODEL say of DATA: overlap, what they know, units and paths of a row."""
+    from gatewise.show import gates_facts, gates_files, gates_words
+
+    check_folder(out, gates_files.FILES)
+    network = _read(model, model_output)
+    unseen = None if test is None else load_table(test)
+    asked = gates_facts.Asked(row, output, labels, unseen, rows, draws, paths)
+    with _progress() as tell:
+        found = gates_facts.gates(network, load_table(data), asked, tell)
+    files = gates_files.write(found, out, format, title, model=model, data=data, test=test)
+    for table in gates_words.tables(found):
+        typer.echo(f"\n{table.name}")
+        _print_table(table.columns, iter(table.rows))
+    for line in gates_words.closing(found):
+        typer.echo(line)
+    typer.echo(f"wrote {out}: " + ", ".join(files))
+
+
+@app.command()
 def inspect(model: Model, model_output: Returned = None) -> None:
     """Nodes, kinds, gates, parameters; is MODEL piecewise affine, and if not, what breaks it."""
     network = _read(model, model_output)

@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gatewise.errors import DataError, missing
+from gatewise.errors import DataError
 from gatewise.explain.explanation import Explanation, require_explanation
 from gatewise.show import (
     cohort_view,
     embed,
     facts,
+    gates_page,
     given,
     payload,
     pictures,
@@ -33,6 +34,7 @@ from gatewise.show import (
     words,
 )
 from gatewise.show.files import whole_file
+from gatewise.show.template import template
 
 Source = Mapping[str, Any] | str | None
 PAGES = (
@@ -105,37 +107,13 @@ def html(
         "notes": explanation.notes,
         "skipped": say.skipped(explanation),
     }
-    page: str = _template().render(context)
+    page: str = template("report.html").render(context)
     return page
 
 
 def _whole(explanation: Explanation) -> Explanation:
     require_explanation(explanation, "report")
     return explanation
-
-
-def _template() -> Any:
-    try:
-        import jinja2
-    except ImportError:
-        raise missing("jinja2", "report", "the report") from None
-    env = jinja2.Environment(
-        loader=jinja2.PackageLoader("gatewise.show", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    env.filters |= {
-        "number": words.number,
-        "percent": words.percent,
-        "count": words.count,
-        "plain": words.plain,
-        "short": words.short,
-        "broken": _broken,
-    }
-    env.globals |= {"abs": abs, "signed": say.signed}
-    return env.get_template("report.html")
 
 
 def _context(e: Explanation, top: int, objects: Objects) -> dict[str, Any]:
@@ -154,6 +132,7 @@ def _context(e: Explanation, top: int, objects: Objects) -> dict[str, Any]:
     shared = {
         "stops": walls and row_facts.stops_say(walls[0]),
         "unit": facts.unit(e),
+        "know": gates_page.section(e),
         "gates": bool(e.census.pattern.units),
         "head": [words.plain(n.layer) for n in e.network.head],
         "target": say.target_name(e, target),
@@ -192,13 +171,6 @@ def _extra(
 def _slope(t: facts.Slope) -> dict[str, Any]:
     found = {name: getattr(t, name) for name in ("mean", "low", "high", "positive", "scale")}
     return {"name": words.plain(t.name), **found}
-
-
-def _broken(name: object) -> Any:
-    """The name, escaped, with places where a line may end."""
-    from markupsafe import Markup
-
-    return Markup("<wbr>").join(words.pieces(name))
 
 
 def _raw(text: str) -> Any:
