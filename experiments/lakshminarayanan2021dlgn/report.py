@@ -12,6 +12,7 @@ import networks
 import trials
 
 HERE = Path(__file__).resolve().parent
+DOCS = HERE.parents[1] / "docs"
 RATIO = 0.835  # of the DNN's accuracy: the abstract of arXiv:2110.03403
 CLOSE, VARIED = 1.0, 1.5  # points on the digits: DLGN to DNN; constant 1 and permuted to DLGN
 ORDER = [
@@ -142,7 +143,7 @@ def lines(name: str, table: dict[str, Row]) -> list[str]:
 
 
 def page(out: Path, small: bool) -> Path:
-    """The page and the figure of all results in the folder `out`."""
+    """The page and the figure of all results in the folder `out`: the docs' own for `results`."""
     found = {name: rows(trials.read(out / f"{name}.csv")) for name in TITLES}
     found = {name: table for name, table in found.items() if table}
     parts = []
@@ -156,9 +157,13 @@ def page(out: Path, small: bool) -> Path:
     size = "A small run: its numbers say only that the order holds.\n\n" if small else ""
     text = (HERE / "page.md").read_text()
     text = text.replace("{size}", size).replace("{tables}", "\n\n".join(parts))
-    draw(out / "accuracies.png", found)
-    (out / "page.md").write_text(text)
-    return out / "page.md"
+    kept = out == HERE / "results"  # else all in one folder
+    target, picture = (DOCS / "explanation" / "dlgn.md", DOCS / "_static" / "dlgn.png")
+    if not kept:
+        target, picture = out / "page.md", out / "accuracies.png"
+    draw(picture, found)
+    target.write_text(text.replace("{picture}", "../_static/dlgn.png" if kept else picture.name))
+    return target
 
 
 def draw(path: Path, found: dict[str, dict[str, Row]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from sklearn.neural_network import MLPClassifier
 import gatewise as gw
 from gatewise.dual.gates.alignment import alignment, centred_alignment, nu_alignment
 from gatewise.dual.kernels.path_kernel import npk
-from gatewise.errors import BadRows, DataError, NotGated, WrongShape
+from gatewise.errors import BadRows, DataError, EmptyData, NotGated, WrongShape
 
 
 def mlp(*sizes, seed=0):
@@ -88,7 +89,7 @@ def test_a_singular_kernel_is_solved_with_a_jitter_that_is_stated(dtype):
 def test_bad_input_is_refused():
     k = kernel(6, 9)
     for measure in (nu_alignment, centred_alignment):
-        with pytest.raises(DataError, match="labels of two classes or more, all 6 are"):
+        with pytest.raises(DataError, match=r"all 6 labels are 1\.0, so nothing is told apart"):
             measure(k, np.ones(6))
         with pytest.raises(WrongShape, match=r"shape \(rows, rows\), got \(6, 5\)"):
             measure(k[:, :5], np.arange(6))
@@ -96,8 +97,8 @@ def test_bad_input_is_refused():
             measure(k, np.arange(5))
         with pytest.raises(DataError, match="not symmetric"):
             measure(k + np.triu(k), np.arange(6) % 2)
-        with pytest.raises(BadRows, match="y holds NaN or infinity, in row 5 first"):
-            measure(k, [0, 1, 0, 1, 0, np.nan])
+        with pytest.raises(BadRows, match="y holds NaN or infinity in rows 5:"):
+            measure(k, np.array([0, 1, 0, 1, 0, np.nan]))
         with pytest.raises(DataError, match="the kernel holds NaN or infinity"):
             measure(np.full((6, 6), np.inf), np.arange(6) % 2)
     with pytest.raises(DataError, match="it is no kernel"):
@@ -136,7 +137,36 @@ def test_a_network_that_cannot_be_aligned_is_refused():
     net = mlp(3, 4, 2)
     with pytest.raises(NotGated, match="has no gates"):
         alignment(mlp(3, 2), np.ones((2, 3)), [0, 1])
-    with pytest.raises(DataError, match="labels of two classes or more"):
+    with pytest.raises(DataError, match="all 2 labels are 1, so nothing"):
         alignment(net, np.ones((2, 3)), [1, 1])
-    with pytest.raises(DataError, match="draws must be 1 or more"):
-        alignment(net, np.ones((2, 3)), [0, 1], draws=0)
+    for draws in (0, 1.5):
+        with pytest.raises(
+            DataError, match=f"draws must be a whole number, 1 or more, got {draws}"
+        ):
+            alignment(net, np.ones((2, 3)), [0, 1], draws=draws)
+    with pytest.raises(EmptyData, match="X has 0 rows: give 2 or more"):
+        alignment(net, np.ones((0, 3)), [])
+    with pytest.raises(BadRows, match="X holds NaN or infinity in rows 1"):
+        alignment(net, [[1, 2, 3], [1, np.nan, 2]], [0, 1])
+
+
+def test_rows_that_are_all_the_same_are_refused():
+    with pytest.raises(DataError, match="all 6 rows of X are the same, so no kernel"):
+        alignment(mlp(3, 4, 2), np.full((6, 3), 0.1), [0, 1] * 3)
+
+
+def test_a_layer_whose_gates_are_the_same_at_all_rows_is_said_to_tell_nothing():
+    rng = np.random.default_rng(0)
+    net = gw.read([(rng.normal(size=(5, 3)), np.full(5, 99.0)), (rng.normal(size=(2, 5)), None)])
+    found = alignment(net, rows(net, 8), np.arange(8) % 2)
+    assert np.isnan(found.centred[1])  # its gates are on everywhere
+    assert "nan: the same gates are on at all rows" in str(found)
+
+
+def test_columns_of_a_table_are_matched_by_their_names():
+    X, y = rows(mlp(3, 2), 20), np.arange(20) % 2
+    table = pd.DataFrame(X, columns=list("abc"))
+    model = MLPClassifier((5,), max_iter=2000, random_state=0).fit(table, y)
+    net = gw.read(model)
+    found, turned = (alignment(net, t, y) for t in (table, table[["c", "a", "b"]]))
+    np.testing.assert_array_equal(found.centred, turned.centred)

@@ -108,3 +108,12 @@ def test_settings_that_mean_nothing_are_refused(name):
 def test_labels_of_one_class_are_refused():
     with pytest.raises(DataError, match="at least two classes"):
         NPKClassifier(**SMALL).fit(np.eye(4), ["a"] * 4)
+
+
+def test_a_constant_column_changes_nothing():
+    X, y = make_moons(40, noise=0.1, random_state=0)
+    whole = np.c_[X, np.full(40, 0.1)]
+    model = NPKClassifier(**SMALL).fit(whole, y)
+    assert whole.std(0)[2] > 0 and model.scale_[2] == 1
+    near = whole + np.array([0, 0, 1e-9])  # far away in units of what rounding left of the spread
+    assert_allclose(model.decision_function(near), model.decision_function(whole), atol=1e-6)

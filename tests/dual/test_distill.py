@@ -16,7 +16,9 @@ from torch import nn
 import gatewise as gw
 import shared
 from gatewise import models
-from gatewise.dual.distilling.network import distill, score
+from gatewise.dual.distilling.network import distill
+from gatewise.dual.labels import network_score, truth_of
+from gatewise.dual.machines.know import gates_know
 from gatewise.errors import BadRows, DataError, EmptyData, NotGated, WrongShape
 
 
@@ -200,6 +202,10 @@ def test_a_trained_mnist_network_that_others_made(shared_data):
 # -- scores and refusals --
 
 
+def score(net, x, y):
+    return network_score(net, x, truth_of(net, y, len(x)))
+
+
 def test_scores_of_labels_names_and_regressions():
     net = gw.read([(np.array([[1.0], [-1.0]]), np.zeros(2))])
     x = torch.tensor([[1.0], [2.0], [-1.0]], dtype=torch.float64)
@@ -210,6 +216,78 @@ def test_scores_of_labels_names_and_regressions():
     line = gw.read([(np.array([[2.0]]), np.zeros(1))])
     assert score(line, x, np.array([2.0, 4.0, -2.0])) == 1
     assert score(line, x, np.array([1, 1, 1])) == pytest.approx(1 / 3 * 2)
+
+
+LABELS = {
+    "a column": lambda k: k[:, None],
+    "floats": lambda k: k.astype(float),
+    "text": lambda k: k.astype(str),
+    "a list": lambda k: k.tolist(),
+}
+
+
+@pytest.mark.parametrize("form", LABELS)
+def test_labels_count_the_same_here_and_in_gates_know(form):
+    net = mlp(3, 8, 6, 3)
+    X = rows(net, 40)
+    places = np.where(np.arange(40) % 4 == 0, np.arange(40) % 3, net(X).argmax(1).numpy())
+    y = LABELS[form](places)
+    expected = (net(X).argmax(1).numpy() == places).mean()
+    assert 0 < expected < 1
+    made = distill(net, X, y, X_test=X, y_test=y)
+    assert made.score == made.held_score and made.score[0] == expected
+    assert gates_know(net, X, y, X_test=X, y_test=y).network == expected
+
+
+def test_both_refuse_the_labels_that_the_network_does_not_have():
+    net = mlp(3, 8, 2)
+    named = gw.read(net, classes=("no", "yes"))
+    X = rows(net, 12)
+    for given, y, words in (
+        (net, ["a", "b"] * 6, "label 'a' in y is none of the positions of its outputs .0, 1."),
+        (net, [0, 5] * 6, "label 5 in y is none of the positions of its outputs .0, 1."),
+        (named, [0, 1] * 6, "label 0 in y is none of the network's classes .no, yes."),
+    ):
+        for measure in (distill, gates_know):
+            with pytest.raises(DataError, match=words):
+                measure(given, X, y)
+    y = np.array(["no", "yes"])[named(X).argmax(1).numpy()]
+    assert distill(named, X, y).score[0] == 1
+    assert gates_know(named, X, y, X_test=X, y_test=y).network == 1
+
+
+def test_regression_targets_are_finite_and_as_many_as_the_outputs():
+    net = mlp(3, 8, 1, seed=4)
+    X = rows(net, 12)
+    y = net(X).numpy()
+    assert y.min() < 0 < y.max()
+    assert distill(net, X, y).score == distill(net, X, y[:, 0]).score == (1, 1)
+    whole = (y > 0).astype(float)
+    assert distill(net, X, whole).score[0] == 1  # labels
+    assert distill(net, X, whole, task="regression").score[0] < 1
+    with pytest.raises(BadRows, match="y holds NaN or infinity in rows 0, 1"):
+        distill(net, X, y * np.nan)
+    with pytest.raises(WrongShape, match="the network has 1 output, and y has 2 numbers a row"):
+        distill(net, X, np.c_[y, y])
+    with pytest.raises(DataError, match="'classification' or 'regression', got 'foo'"):
+        distill(net, X, y, task="foo")
+
+
+def test_constant_outputs_have_no_spread_to_measure_by():
+    rng = np.random.default_rng(0)
+    parts = [(rng.normal(size=(5, 3)), None), (rng.normal(size=(5, 5)), None)]
+    net = gw.read([*parts, (np.zeros((1, 5)), np.array([0.1]))])
+    made = distill(net, rows(net, 30))
+    assert np.isnan(made.change)
+    assert "fitted rows: the trained outputs are constant" in str(made)
+
+
+def test_the_change_is_right_far_from_zero():
+    net = mlp(4, 9, 7, 3)
+    X = rows(net, 60)
+    *body, (w, b) = weights(net)
+    far = gw.read([*body, (w, b + 1e7)])
+    assert distill(far, X).change == pytest.approx(distill(net, X).change, rel=1e-6)
 
 
 def test_bad_input_is_refused():
@@ -232,3 +310,6 @@ def test_bad_input_is_refused():
         distill(gw.read(conv, torch.ones(1, 1, 3)), np.ones((5, 3)))
     with pytest.raises(DataError, match="ridge must be 0 or more"):
         distill(net, X, ridge=-1.0)
+    for batch in (0, -1, 1.5):
+        with pytest.raises(DataError, match="batch must be a whole number, 1 or more, got"):
+            distill(net, X, batch=batch)

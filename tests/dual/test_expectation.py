@@ -61,6 +61,17 @@ CASES = {
         ),
         (3,),
     ),
+    "a fixed factor": lambda: (
+        dgn(
+            Linear(3, 5, bias=False),
+            Mask(Linear(3, 5)),
+            Linear(5, 5),
+            Add(2, 3.0),
+            Mask(Linear(3, 5)),
+            Linear(5, 1),
+        ),
+        (3,),
+    ),
     "norm": lambda: (
         dgn(Linear(3, 6), Mask(Linear(3, 6)), BatchNorm1d(6, affine=True), Linear(6, 1)),
         (3,),
@@ -164,6 +175,39 @@ def test_fan_in_is_the_normalised_kernel_and_network_measures():
     assert measured.bias == pytest.approx(float((conv.bias.detach() ** 2).mean()), rel=1e-12)
     assert "E[f f'] of 3 x 2 rows under fixed gates" in str(own)
     assert own.error < 1e-12
+
+
+@pytest.mark.parametrize("size", [1e200, 1e-200])
+@pytest.mark.parametrize("kernel", [expected_kernel, expected_tangent_kernel])
+def test_variances_beyond_the_numbers_are_refused(size, kernel):
+    torch.manual_seed(0)
+    net = gw.read(nn.Sequential(Linear(4, 6), nn.ReLU(), Linear(6, 3)))
+    X = rows((4,), 5)
+    for bias in (0.0, size):
+        chosen = {"0": Variance(size, bias), "2": Variance(size, bias)}
+        if size < 1 and kernel is expected_tangent_kernel:  # one factor is left: it is held
+            assert (kernel(net, X, variances=chosen).values.diagonal() > 0).all()
+            continue
+        if size < 1 and bias:  # the last bias is what is left
+            assert np.allclose(kernel(net, X, variances=chosen).values, bias)
+            continue
+        with pytest.raises(DataError, match="leaves what float64 holds: variance times fan-in"):
+            kernel(net, X, variances=chosen)
+    held = {"0": Variance(1e100, 0), "2": Variance(1e-100, 0)}
+    unit = dict.fromkeys(held, Variance(1.0, 0.0))
+    found = expected_kernel(net, X, variances=held).values
+    assert np.allclose(found, expected_kernel(net, X, variances=unit).values)
+
+
+@pytest.mark.parametrize("batch", [0, -1, 1.5, True, "4"])
+def test_a_batch_is_a_number_of_rows(batch):
+    module, shape = CASES["residual"]()
+    X = rows(shape, 3)
+    net = gw.read(module, X)
+    for kernel in (npk, expected_kernel, expected_tangent_kernel):
+        with pytest.raises(DataError, match="batch must be a number of rows, 1 or more, or None"):
+            kernel(net, X, batch=batch)
+        assert np.allclose(kernel(net, X, batch=np.int64(2)).values, kernel(net, X).values)
 
 
 def test_bad_variances_are_refused():

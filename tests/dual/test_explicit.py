@@ -1,5 +1,6 @@
 """Every path: against recursion over units, bundle by bundle; too many are refused."""
 
+import dataclasses
 from collections import defaultdict
 from itertools import pairwise
 
@@ -12,11 +13,14 @@ from torch import nn
 
 import cases
 import gatewise as gw
+from gatewise.dual.kernels.path_kernel import npk
 from gatewise.dual.paths.edges import unit_graph
 from gatewise.dual.paths.explicit import explicit_paths, path_blocks
 from gatewise.dual.paths.graph import count_paths
 from gatewise.errors import DataError, NotGated, WrongShape
 from oracles import each_path as oracle
+from oracles import path_nets
+from oracles.paths import Add, Opposites
 
 
 def perceptron(sizes, bias=True, seed=0):
@@ -180,6 +184,54 @@ def test_the_number_of_paths_is_exact_beyond_floats():
     for width in sizes[1:]:
         count = (count + 1) * width
     assert count > 2**70 and count_paths(unit_graph(network)) == count
+
+
+@pytest.mark.parametrize("name", path_nets.NETS)
+def test_the_features_of_all_bundles_make_the_path_kernel(name):
+    """npk is <phi, phi'> summed over bundles: the two ways of counting are one."""
+    layers, shape = path_nets.NETS[name]
+    module, x = path_nets.made(layers), path_nets.drawn(shape)
+    network = gw.read(module, x)
+    table = explicit_paths(network, x)
+    assert table.error <= 1e-13
+    same = np.concatenate([table.outputs[:, None], table.index], 1)
+    assert len(np.unique(same, axis=0)) == len(table)
+    mean = table.features @ table.features.T / table.f.shape[1]
+    np.testing.assert_allclose(mean, npk(network, x).values, rtol=1e-12, atol=1e-13)
+
+
+def test_paths_of_the_same_weights_by_two_ways_are_one_bundle():
+    """o(z + relu(z)), z = i(x): 3 * 1 * 2 weight pairs, each by the skip and by the gate."""
+    layers = [nn.Linear(3, 1, bias=False), nn.ReLU(), Add(1), nn.Linear(1, 2, bias=False)]
+    module, x = path_nets.made(layers), rows(4, 3)
+    table = explicit_paths(gw.read(module, x), x)
+    assert len(table) == 6 and (table.members == 2).all()
+    on = module.layers[0](x).detach().numpy() > 0
+    np.testing.assert_allclose(table.features, x.numpy()[:, table.starts] * (1 + on))
+
+
+def test_fixed_factors_are_no_weights():
+    """o(relu(2 z)): the factor is in the feature, and no column of its own."""
+    layers = [nn.Linear(3, 4, bias=False), Opposites(2.0), nn.Linear(4, 1, bias=False)]
+    module, x = path_nets.made(layers), rows(4, 3)
+    table = explicit_paths(gw.read(module, x), x)
+    assert len(table.layers) == 2 and len(table) == 12
+    weights = [w.detach().numpy() for w in (module.layers[0].weight, module.layers[2].weight)]
+    way = table.units[:, 0], table.starts
+    np.testing.assert_allclose(table.values, weights[0][way] * weights[1][0, way[0]])
+
+
+def test_an_error_between_the_sum_and_the_network_is_seen():
+    network, *_ = perceptron([3, 4, 2])
+    table = explicit_paths(network, rows(3, 3))
+    wrong = table.f.copy()
+    wrong[1, 1] += 0.25
+    assert dataclasses.replace(table, f=wrong).error == pytest.approx(0.25)
+    i = int(np.abs(table.contributions[0]).argmax())
+    values = table.values.copy()
+    values[i] *= 2
+    lost = dataclasses.replace(table, values=values).error
+    assert lost == pytest.approx(np.abs(table.contributions[:, i]).max())
 
 
 def test_too_many_paths_are_refused_with_their_number():

@@ -11,7 +11,7 @@ import cases
 import gatewise as gw
 from gatewise.dual.gates.halfspaces import half_spaces
 from gatewise.dual.gating import masks
-from gatewise.errors import DataError, NotGated
+from gatewise.errors import BadRows, DataError, NotGated, WrongShape
 
 
 class Linearly(nn.Module):
@@ -151,3 +151,14 @@ def test_a_network_without_gates_is_refused():
     case = cases.CASES["linear"]
     with pytest.raises(NotGated, match="the network has no gate"):
         half_spaces(gw.read(case.module().double(), case.rows(2).double()))
+
+
+def test_rows_that_half_spaces_cannot_take_are_refused():
+    layer = planted()[0]
+    with pytest.raises(WrongShape, match="take rows of 3 inputs; X has 2 a row"):
+        layer.on(np.ones((4, 2)))
+    with pytest.raises(BadRows, match="X holds NaN or infinity in rows 1:"):
+        layer.on([[1.0, 2, 3], [np.nan, 1, 2]])
+    with pytest.raises(WrongShape, match="the data hold text"):
+        layer.on(np.array([["a", "b", "c"]]))
+    assert layer.on(np.ones((0, 3))).shape == (0, 7)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numpy.testing import assert_allclose
 from sklearn.datasets import load_diabetes, load_digits
 from sklearn.model_selection import train_test_split
+from sklearn.neural_network import MLPClassifier
 from torch import nn
 
 import gatewise as gw
@@ -17,9 +19,9 @@ import shared
 from gatewise.dual.gates.alignment import centred_alignment
 from gatewise.dual.gating import gated, masks
 from gatewise.dual.kernels.path_kernel import npk
-from gatewise.dual.machines.know import fresh, gates_know
+from gatewise.dual.machines.know import _split, fresh, gates_know
 from gatewise.dual.machines.solvers import ridge_machine
-from gatewise.errors import DataError, NotGated, WrongShape
+from gatewise.errors import BadRows, DataError, NotGated, WrongShape
 from gatewise.models import ReLUNet, fit
 
 ORDER = ["inputs and gates", "gates alone"]
@@ -122,6 +124,47 @@ def test_without_test_rows_a_quarter_is_held_out_and_the_table_says_so(digits):
     assert "a quarter of X was held out" in str(found)
 
 
+def test_a_quarter_is_rounded_down_and_no_row_is_in_both(digits):
+    net, X, _, y, _ = digits
+    found = gates_know(net, X[:43], y[:43])
+    assert (found.rows, found.test_rows) == (33, 10)
+    split = _split(net, (X[:43], y[:43], None, None), 5000, None, np.random.default_rng(0))
+    both = torch.cat([split.fit.x, split.test.x]).flatten(1).numpy()
+    assert_allclose(np.sort(both, 0), np.sort(X[:43], 0))
+
+
+def test_the_standard_error_is_that_of_a_share_with_two_right_and_two_wrong_added(table):
+    right = round(table.network * table.test_rows) + 2
+    n = table.test_rows + 4
+    assert_allclose(table.standard_error, np.sqrt(right * (n - right) / n**3))
+    assert f"accuracy: {100 * table.standard_error:.2f} points" in str(table)
+
+
+def test_a_kernel_that_is_not_there_is_named(table):
+    with pytest.raises(KeyError, match="no kernel 'zz'; there are inputs and gates, gates alone"):
+        table["zz"]
+
+
+def test_a_constant_column_changes_nothing():
+    rng = np.random.default_rng(0)
+    X = np.c_[rng.normal(size=(40, 2)), np.full(40, 0.1)]
+    y = (X[:, 0] > 0).astype(int)
+    net = gw.read([(rng.normal(size=(6, 3)), np.zeros(6)), (rng.normal(size=(2, 6)), np.zeros(2))])
+    near = X + np.array([0, 0, 1e-9])  # far away in units of what rounding left of the spread
+    assert X.std(0)[2] > 0
+    same, other = (gates_know(net, X, y, X_test=rows, y_test=y) for rows in (X, near))
+    assert same.linear == other.linear
+
+
+def test_columns_of_a_table_are_matched_by_their_names():
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 3)), columns=list("abc"))
+    y = (X.a > 0).astype(int)
+    net = gw.read(MLPClassifier((6,), max_iter=2000, random_state=0).fit(X, y))
+    other = X[["c", "b", "a"]]
+    found, turned = (gates_know(net, t, y, X_test=t, y_test=y) for t in (X, other))
+    assert found.kernels == turned.kernels and found.network == turned.network > 0.9
+
+
 def test_fresh_weights_keep_shapes_scalers_and_gates_and_undo_norms():
     body = [nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(27, 2)]
     module = seeded(lambda: nn.Sequential(nn.BatchNorm2d(1), *body)).eval()
@@ -189,20 +232,26 @@ def test_labels_are_taken_as_the_network_says_its_classes(digits):
     found = gates_know(named, X[:200], names[y[:200]], **given)
     plain = gates_know(net, X[:200], y[:200].astype(float), X_test=X_test, y_test=y_test)
     assert found.network == plain.network and found.kernels == plain.kernels
-    with pytest.raises(DataError, match="label 'seven' is none of the network's classes"):
+    with pytest.raises(DataError, match="label 'seven' in y is none of the network's classes"):
         gates_know(named, X[:2], ["digit 1", "seven"], **given)
 
 
 def test_bad_input_is_refused_in_a_sentence(digits):
     net, X, X_test, y, y_test = digits
-    with pytest.raises(DataError, match=r"labels are 3: .*at least two classes"):
+    with pytest.raises(DataError, match=r"labels are '3', .*at least two classes"):
         gates_know(net, X[y == 3], y[y == 3])
     with pytest.raises(DataError, match="X_test and y_test go together"):
         gates_know(net, X, y, X_test=X_test)
-    with pytest.raises(WrongShape, match="X has 1347 rows and y 5"):
+    with pytest.raises(WrongShape, match="y must hold one label for each of 1347 rows"):
         gates_know(net, X, y[:5])
     with pytest.raises(DataError, match="X_test holds NaN or infinity"):
         gates_know(net, X, y, X_test=X_test * np.nan, y_test=y_test)
+    with pytest.raises(DataError, match="or 'regression', got 'foo'"):
+        gates_know(net, X, y, task="foo")
+    with pytest.raises(DataError, match="draws must be a whole number, 1 or more, got 0"):
+        gates_know(net, X, y, draws=0)
+    with pytest.raises(BadRows, match="y_test holds NaN or infinity in rows 0"):
+        gates_know(net, X, y, X_test=X_test, y_test=y_test * np.nan)
     with pytest.raises(NotGated, match="no gates, so they know nothing"):
         gates_know(gw.read(nn.Linear(64, 10)), X, y)
     pooled = nn.Sequential(nn.Linear(64, 8), nn.GELU(), nn.Linear(8, 10))

@@ -14,13 +14,15 @@ from torch.nn import AvgPool1d, Conv1d, Flatten, Linear
 
 import gatewise as gw
 from gatewise.dual.gating import gated, masks
-from gatewise.dual.kernels.path_kernel import Tiles, npk, npk_of_gates
+from gatewise.dual.kernels.expectation import expected_kernel
+from gatewise.dual.kernels.path_kernel import Recursion, npk, npk_of_gates
 from gatewise.dual.kernels.program import plan
+from gatewise.dual.paths.explicit import explicit_paths
 from gatewise.errors import DataError, EmptyData, NotGated
 from nets import Chain
 from oracles import paths as oracle
 from oracles.path_nets import GAP1, NETS, circular, drawn, made, pairs, relu
-from oracles.paths import Add, Graph, Mask
+from oracles.paths import Add, Graph, Mask, Ones
 
 TIGHT = 1e-12
 
@@ -38,7 +40,7 @@ def test_it_is_the_sum_over_all_paths(name):
     found = npk(gw.read(module, X), X, Y)
     scale = np.abs(expected).max()
     assert np.abs(found.values - expected).max() <= TIGHT * scale
-    recursion = Tiles(plan(gated(gw.read(module, X))), {})(X, Y)
+    recursion = Recursion(plan(gated(gw.read(module, X))), {})(X, Y)
     assert np.abs(np.ldexp(recursion[0][0], recursion[1]) - expected).max() <= TIGHT * scale
 
 
@@ -48,7 +50,7 @@ def test_the_comparison_can_fail():
     X = drawn(shape)
     expected = oracle.kernel(oracle.features(layers, X))
     whole = gated(gw.read(module, X))
-    work = Tiles(plan(whole), {}).without_biases()
+    work = Recursion(plan(whole), {}).without_biases()
     assert np.abs(work(X)[0][0] - expected).max() > 0.1
 
 
@@ -189,6 +191,49 @@ def test_a_constant_input_leaves_the_gates_alone():
     assert np.array_equal(bare, (a @ a.T) * (b @ b.T))
 
 
+def in_place_of_the_input(ones):
+    """Circular convolutions whose values start from x, or from ones; no biases."""
+    first = circular(1, 2, bias=False)
+    values = [Ones(first) if ones else first, circular(2, 2, bias=False), Linear(2, 1, bias=False)]
+    gates = [Mask(circular(1, 2)), Mask(circular(1, 2))]
+    return made([values[0], gates[0], values[1], gates[1], GAP1, Flatten(), values[2]])
+
+
+def test_convolutions_that_start_from_ones_are_those_whose_input_is_put_to_one():
+    X, Y = drawn((1, 5), 4), drawn((1, 5), 3, 6)
+    ones, plain = (gw.read(in_place_of_the_input(o), X) for o in (True, False))
+    expected = npk(plain, X, Y, inputs=False, scale="normalised").values
+    assert np.ptp(expected) > 0
+    for found in (npk(ones, X, Y, scale="normalised"), expected_kernel(ones, X, Y)):
+        assert np.allclose(found.values, expected, rtol=TIGHT)
+    assert not npk(ones, X, Y).inputs and npk(plain, X).inputs
+
+
+@pytest.mark.parametrize("head", ["gap", "flatten"])
+def test_convolutional_models_with_the_constant_input(head):
+    """Of the models to train, by their paths one by one."""
+    from gatewise.models import ConvDGN, Layout
+
+    layout = Layout((1, 2, 2), 2, 3, head=head, size=3)
+    module = ConvDGN(layout, value_input="ones", seed=0).double().eval()
+    X = drawn((1, 3, 3), 4)
+    net = gw.read(module, X)
+    table = explicit_paths(net, X)
+    assert table.error <= TIGHT
+    expected = table.features @ table.features.T / 2
+    assert np.allclose(npk(net, X).values, expected, rtol=TIGHT)
+    assert (expected_kernel(net, X).values > 0).any()
+
+
+def test_the_inputs_are_said_alike_by_product_and_recursion():
+    X = drawn((4,), 5)
+    for constant in (True, False):
+        net = gated(gw.read(dgn(constant), X))
+        said = npk(net, X).inputs
+        object.__setattr__(net, "layers", None)
+        assert npk(net, X).inputs == said == (not constant)
+
+
 @pytest.mark.parametrize("inputs", [True, False])
 @pytest.mark.parametrize("biases", [True, False])
 @pytest.mark.parametrize("scale", ["raw", "normalised", "cosine", "log"])
@@ -266,9 +311,28 @@ def test_the_bound_holds_and_is_printed():
     assert 0 < found.error < 1e-12
     assert "neural path kernel of 3 x 3 rows (raw)" in str(found)
     assert np.array_equal(np.asarray(found), found.values)
+    assert f"rounding error at most {found.error:.1e} H(|x|, |x'|)" in str(found)
+    for scale in ("cosine", "log"):
+        assert f"no bound on rounding errors in scale '{scale}'" in str(npk(net, X, scale=scale))
 
 
 # -- refusals --
+
+
+@pytest.mark.parametrize(
+    "gates, inputs, said",
+    [
+        ([[[1.0, np.nan]]], None, r"gates 1 holds NaN or infinity in rows 0"),
+        ([[[1, 0]], [[1.0, np.inf]]], None, r"gates 2 holds NaN or infinity in rows 0"),
+        ([[[1, 0]]], [[np.nan]], r"inputs holds NaN or infinity in rows 0"),
+        ([["ab"]], None, r"gates 1 must be numbers \(rows, width\)"),
+        ([1], None, r"gates 1 must be numbers \(rows, width\)"),
+        ([], None, r"gates has no layers"),
+    ],
+)
+def test_gates_that_are_no_numbers_are_refused(gates, inputs, said):
+    with pytest.raises(DataError, match=said):
+        npk_of_gates(gates, inputs=inputs)
 
 
 def test_what_does_not_factor_is_refused_by_name():

@@ -105,11 +105,26 @@ def test_training_makes_the_gates_of_a_class_alike():
 
 def test_bad_input_is_refused():
     net = mlp(3, 4, 2)
-    with pytest.raises(DataError, match=r"X has 2 rows, so its labels must have shape \(2,\)"):
+    with pytest.raises(DataError, match=r"one label for each of 2 rows, and it has shape \(1,\)"):
         overlap(net, np.ones((2, 3)), y=[1])
-    with pytest.raises(EmptyData, match="X2 has none"):
+    with pytest.raises(EmptyData, match="X2 has 0 rows: give 1 or more"):
         overlap(net, np.ones((2, 3)), np.ones((0, 3)))
     with pytest.raises(BadRows, match="in rows 3:"):
         overlap(net, [[1, 2, 3]] * 3 + [[1, np.inf, 2]], batch=2)
     with pytest.raises(NotGated, match="has no gates"):
         overlap(mlp(3, 2), np.ones((2, 3)))
+    for batch in (-1, 0, 1.5, True):
+        with pytest.raises(DataError, match="batch must be a whole number, 1 or more, got"):
+            overlap(net, np.ones((2, 3)), batch=batch)
+
+
+def test_two_sets_of_rows_are_both_labelled_or_neither():
+    net = mlp(3, 4, 2)
+    X, X2 = rows(net, 4), rows(net, 2, seed=1)
+    for labels in ({"y": [0, 1, 0, 1]}, {"y2": [0, 1]}):
+        with pytest.raises(DataError, match="y and y2 go together"):
+            overlap(net, X, X2, **labels)
+    with pytest.raises(DataError, match="y2 was given without its rows: give X2 too"):
+        overlap(net, X, y=[0, 1, 0, 1], y2=[0, 1, 0, 1])
+    found = overlap(net, X, X2, y=[0, 1, 0, 1], y2=["a", "b"])
+    assert np.isnan(found.within()).all() and "between" in str(found)  # no class is in both

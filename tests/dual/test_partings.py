@@ -12,9 +12,10 @@ from torch import nn
 
 import cases
 import gatewise as gw
+from gatewise.dual.paths import partings as partings_module
 from gatewise.dual.paths.explicit import explicit_paths
 from gatewise.dual.paths.partings import partings
-from gatewise.errors import DataError, NotGated
+from gatewise.errors import BadRows, DataError, NotGated
 
 
 def perceptron(sizes, bias=True, seed=0):
@@ -138,6 +139,31 @@ def test_bad_input_is_refused():
     pooled = gw.read(case.module().double(), case.rows(2).double())
     with pytest.raises(NotGated, match="is MaxPool"):
         partings(pooled, case.rows(1), case.rows(1))
+
+
+def test_the_row_that_cannot_be_used_is_named():
+    _, network = perceptron([3, 6, 2])
+    x = rows(3)
+    for pair, name in (((x * np.nan, x), "x1"), ((x, x * np.inf), "x2")):
+        with pytest.raises(BadRows, match=f"^{name} holds NaN or infinity in rows 0"):
+            partings(network, *pair)
+
+
+def test_the_error_of_the_parts_is_measured(monkeypatch):
+    """Parts that miss half a unit of the difference are found half a unit off."""
+    _, network = perceptron([3, 6, 5, 2])
+    x = rows(2, 3)
+    right = partings(network, x[0], x[1])
+    divided = partings_module._difference
+
+    def short(*asked):
+        parts, linear = divided(*asked)
+        return parts, linear - 0.5
+
+    monkeypatch.setattr(partings_module, "_difference", short)
+    wrong = partings(network, x[0], x[1])
+    assert wrong.error == pytest.approx(0.5) and right.error < 1e-14
+    assert wrong.relative > 0.01 and "add up to within 5.0e-01" in str(wrong)
 
 
 @pytest.mark.real_data

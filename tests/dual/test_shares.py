@@ -12,6 +12,7 @@ from torch import nn
 import cases
 import gatewise as gw
 import nets
+from gatewise.dual.gating import gated
 from gatewise.dual.paths.shares import layer_shares, unit_shares
 from gatewise.errors import BadRows, DataError, EmptyData, NotPiecewiseAffine
 
@@ -154,6 +155,17 @@ def test_bad_input_is_refused_in_a_sentence(change, error, says):
     for ask in (unit_shares, layer_shares):
         with pytest.raises(error, match=says):
             ask(network, given_["X"], given_["output"])
+
+
+def test_a_network_read_as_values_and_masks_is_taken_and_a_module_is_not():
+    case = cases.CASES["mlp"]
+    network, X = gw.read(case.module().double(), case.rows(2).double()), case.rows(5).double()
+    shares, starts = unit_shares(gated(network), X), layer_shares(gated(network), X)
+    assert np.array_equal(shares.layers[0].shares, unit_shares(network, X).layers[0].shares)
+    assert np.array_equal(starts.parts, layer_shares(network, X).parts)
+    for ask in (unit_shares, layer_shares):
+        with pytest.raises(DataError, match=r"takes a Network.*; got a Sequential"):
+            ask(CONVOLUTIONAL, X)
 
 
 def test_a_curved_network_is_refused_by_node_name():

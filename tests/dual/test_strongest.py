@@ -4,6 +4,7 @@ import gzip
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -165,7 +166,7 @@ def test_the_words_say_how_little_single_paths_carry():
         ({"k": 2.5}, DataError, "k must be a whole number"),
         ({"k": True}, DataError, "k must be a whole number"),
         ({"x": np.zeros((3, 4))}, DataError, "x must be one row of 4 inputs, got 3 rows"),
-        ({"x": np.full(4, np.inf)}, BadRows, "NaN or infinity in rows 0"),
+        ({"x": np.full(4, np.inf)}, BadRows, "^x holds NaN or infinity in rows 0"),
         ({"output": 7}, DataError, "outputs run from 0 to 1, got 7"),
         ({"sign": "up"}, DataError, "sign must be None, 'positive' or 'negative', got 'up'"),
     ],
@@ -174,6 +175,25 @@ def test_bad_input_is_refused_in_a_sentence(change, error, says):
     network, *_ = perceptron([4, 5, 2])
     with pytest.raises(error, match=says):
         strongest_paths(network, **({"x": rows(4)} | change))
+
+
+def test_a_row_of_a_table_is_taken_by_its_names():
+    module = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2)).double()
+    network = gw.read(module, torch.zeros(1, 3).double(), feature_names=("a", "b", "c"))
+    table = pd.DataFrame(rows(2, 3).numpy(), columns=["a", "b", "c"])
+    turned = table[["c", "a", "b"]]
+    expected = strongest_paths(network, table.to_numpy()[1])
+    for x in (
+        table.iloc[[1]],
+        turned.iloc[[1]],
+        table.iloc[1],
+        turned.iloc[1],
+        list(rows(2, 3)[1]),
+    ):
+        found = strongest_paths(network, x)
+        assert np.array_equal(found.contributions, expected.contributions)
+    unnamed = strongest_paths(network, pd.Series(table.to_numpy()[1]))
+    assert unnamed.value == expected.value
 
 
 def test_gates_that_are_not_on_or_off_are_refused_by_name():

@@ -15,9 +15,11 @@ from torch import nn
 import gatewise as gw
 from cases import CASES
 from gatewise import models
+from gatewise.dual.gating import gated
 from gatewise.dual.kernels.expectation import expected_tangent_kernel
 from gatewise.dual.kernels.path_kernel import npk
 from gatewise.dual.tangents import empirical as tangent_module
+from gatewise.dual.tangents import split as split_module
 from gatewise.dual.tangents.empirical import tangent_kernel
 from gatewise.dual.tangents.split import tangent_split
 from gatewise.errors import BadRows, DataError, EmptyData, UnsupportedLayer, WrongShape
@@ -351,3 +353,109 @@ def test_a_module_without_parts_is_refused():
     module.extra = nn.PReLU()
     with pytest.raises(UnsupportedLayer, match="layer 'extra' \\(PReLU\\)"):
         tangent_split(module, np.ones((2, 5)))
+
+
+# -- what a weight is --
+
+
+def test_a_folded_norm_counts_by_scale_and_offset_here_and_by_gamma_and_beta_in_the_split():
+    """f = v (gamma (w x - m) / 2 + beta) at x = 2, w = 3, m = 1, gamma = .5, beta = .25, v = 2."""
+    module = models.ConvDLGN(models.Layout((1, 1), 1, kernel=1, batch_norm=True), seed=0)
+    numbers = ([3.0], [1.0], [0.0], [3.0], [0.5], [0.25], [2.0])  # features, then values
+    for p, number in zip(module.double().parameters(), numbers, strict=True):
+        p.data.fill_(number[0])
+    norm = module.values[0][1]
+    norm.running_mean.fill_(1.0)
+    norm.running_var.fill_(4.0 - norm.eps)
+    x = np.full((1, 1, 1, 1), 2.0)
+    split = tangent_split(module.eval(), x)
+    # by w: v gamma / 2 x = 1; by gamma: v (6 - 1) / 2 = 5; by beta: v = 2; by v: h = 1.5
+    close(split.value, [[1 + 25 + 4 + 2.25]])
+    found = tangent_kernel(gw.read(module, x), x)
+    # h = s (w x) + c with s = 1/4: by w: 1; by s: v w x = 12; by c: v = 2; by v: 1.5
+    close(found.values, [[1 + 144 + 4 + 2.25]])
+
+
+def test_a_folded_constant_input_is_no_weight_here_and_one_in_the_split():
+    """f = v2 v1 1 with the gate on: by v1: v2 = 5; by v2: v1 = 3, which is all that is left."""
+    module = models.DLGN((1, 1, 1), value_input="ones", seed=0).double()
+    for p, number in zip(module.parameters(), (1.0, 3.0, 5.0), strict=True):
+        p.data.fill_(number)
+    x = np.ones((1, 1))
+    close(tangent_split(module, x).value, [[25 + 9]])
+    close(tangent_kernel(gw.read(module), x).values, [[9]])
+
+
+def test_the_error_of_the_split_is_measured(monkeypatch):
+    """A kernel that is 1 % too large is found 1 % off, by differentiation of the whole module."""
+    module = models.DLGN((5, 6, 3), gate="sigmoid", seed=0)
+    x = np.random.default_rng(0).normal(size=(6, 5))
+    right = tangent_split(module, x)
+    gram = split_module._gram
+    monkeypatch.setattr(split_module, "_gram", lambda *asked: 1.01 * gram(*asked))
+    wrong = tangent_split(module, x)
+    c = torch.randn(6, generator=torch.Generator().manual_seed(0), dtype=torch.float64).numpy()
+    off = np.abs(wrong.total @ c - right.total @ c).max()
+    expected = off / (np.abs(wrong.total) @ np.abs(c)).max()
+    assert wrong.error == pytest.approx(expected, rel=1e-6) and 1e-4 < wrong.error <= 0.01
+    assert right.error < 1e-12
+
+
+# -- refusals --
+
+
+@pytest.mark.parametrize("batch", [0, -1, 1.5, True, "2"])
+def test_batches_that_are_no_number_of_rows_are_refused(batch):
+    module = models.DLGN((5, 6, 3), seed=0)
+    words = f"batch must be a whole number of rows, at least 1, got {batch!r}"
+    with pytest.raises(DataError, match=words):
+        tangent_kernel(gw.read(module), np.ones((2, 5)), batch=batch)
+    with pytest.raises(DataError, match=words):
+        tangent_split(module, np.ones((2, 5)), batch=batch)
+
+
+def test_true_is_no_index_of_an_output():
+    module = models.DLGN((5, 6, 3), seed=0)
+    with pytest.raises(DataError, match="or an index below 3, got True"):
+        tangent_kernel(gw.read(module), np.ones((2, 5)), outputs=True)
+    with pytest.raises(DataError, match="or an index below 3, got True"):
+        tangent_split(module, np.ones((2, 5)), outputs=True)
+    one = np.int64(1)
+    x = np.random.default_rng(0).normal(size=(4, 5))
+    close(tangent_split(module, x, outputs=one).value, tangent_split(module, x, outputs=1).value)
+    found = tangent_kernel(gw.read(module), x, outputs=one)
+    close(found.values, tangent_kernel(gw.read(module), x, outputs=1).values)
+    assert "output 1" in str(found)
+
+
+def test_one_node_may_be_named_alone():
+    body = [nn.Linear(3, 3), nn.ReLU()] * 6
+    net = gw.read(nn.Sequential(*body, nn.Linear(3, 2)).double())
+    X = np.random.default_rng(0).normal(size=(4, 3))
+    found = tangent_kernel(net, X, nodes="12")
+    assert found.nodes == ("12",)
+    close(found.values, tangent_kernel(net, X, nodes=["12"]).values)
+
+
+def test_rows_and_gates_of_another_width_are_refused():
+    module = models.DLGN((5, 6, 3), seed=0)
+    X = np.ones((2, 5))
+    with pytest.raises(WrongShape, match=r"does not take rows of X, of shape \(4,\)"):
+        tangent_split(module, X[:, :4])
+    with pytest.raises(WrongShape, match=r"does not take rows of X2, of shape \(4,\)"):
+        tangent_split(module, X, X[:, :4])
+    a, b = (gw.read(nn.Sequential(nn.Linear(n, 6), nn.ReLU(), nn.Linear(6, 3))) for n in (5, 4))
+    with pytest.raises(DataError, match=r"of the same rows, of shape .*5\); it takes .*4\)"):
+        tangent_kernel(a, X, gates=b)
+
+
+def test_a_network_read_as_values_and_masks_is_taken_and_a_module_is_not():
+    module = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)).double()
+    net, X = gw.read(module), np.random.default_rng(0).normal(size=(5, 4))
+    expected = tangent_kernel(net, X).values
+    close(tangent_kernel(gated(net), X).values, expected, 0)
+    close(tangent_kernel(net, X, gates=gated(net)).values, expected)
+    with pytest.raises(DataError, match=r"takes a Network.*; got a Sequential"):
+        tangent_kernel(module, X)
+    with pytest.raises(DataError, match=r"takes a Network.*; got a Sequential"):
+        tangent_kernel(net, X, gates=module)

@@ -85,6 +85,17 @@ def test_without_inputs_the_file_holds_whole_numbers(tmp_path, small):
     assert (done.open() == npk(net, x, inputs=False).values).all()
 
 
+@pytest.mark.parametrize("scale", ["raw", "normalised", "cosine", "log"])
+@pytest.mark.parametrize("inputs", [True, False])
+@pytest.mark.parametrize("other", [None, 129])
+def test_a_linear_network_has_a_file_too(tmp_path, small, other, inputs, scale):
+    torch.manual_seed(0)
+    net, x = gw.read(nn.Linear(7, 3)), rows(200)
+    x2 = None if other is None else rows(other, 2)
+    done = npk_to_file(net, x, tmp_path / "k.npy", X2=x2, inputs=inputs, scale=scale)
+    close(done.open(), npk(net, x, x2, inputs=inputs, scale=scale).values, scale)
+
+
 def test_biases_can_be_left_out(tmp_path, small):
     done = npk_to_file(chain(), rows(20), tmp_path / "k.npy", biases=False, dtype="float64")
     close(done.open(), npk(chain(), rows(20), biases=False).values)
@@ -108,9 +119,12 @@ def test_progress_counts_tiles(tmp_path, small):
 
 
 def test_the_answer_says_what_it_is(tmp_path):
-    text = str(npk_to_file(chain(), rows(10), tmp_path / "k.npy"))
-    assert "10 x 10 rows (raw, float32, 528 bytes)" in text
-    assert "relative rounding error at most" in text
+    done = npk_to_file(chain(), rows(10), tmp_path / "k.npy")
+    assert "10 x 10 rows (raw, float32, 528 bytes)" in str(done)
+    assert f"rounding error at most {done.error:.1e} H(|x|, |x'|)" in str(done)
+    cosine = npk_to_file(chain(), rows(10), tmp_path / "k.npy", scale="cosine")
+    assert "no bound on rounding errors in scale 'cosine'" in str(cosine)
+    assert "at most" not in str(cosine)
 
 
 # -- files that are not whole --

@@ -42,12 +42,12 @@ def test_the_kept_results_bear_out_the_claims_and_are_as_expected(experiment, na
 
 def test_the_kept_page_shows_the_kept_results(experiment):
     report, trials = experiment("report"), experiment("trials")
-    text = (FOLDER / "results" / "page.md").read_text()
+    text = (report.DOCS / "explanation" / "dlgn.md").read_text()
     for name in ("digits", "cifar"):
         table = report.rows(trials.read(FOLDER / "results" / f"{name}.csv"))
         assert all(line in text for line in report.lines(name, table))
     assert "{" not in text.replace("1{q > 0}", "")
-    assert 5_000 < (FOLDER / "results" / "accuracies.png").stat().st_size < 150_000
+    assert 5_000 < (report.DOCS / "_static" / "dlgn.png").stat().st_size < 150_000
 
 
 def test_a_small_run_on_digits_trains_writes_and_holds(experiment, tmp_path, capsys):

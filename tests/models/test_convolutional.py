@@ -184,6 +184,16 @@ def test_layouts_that_are_no_network_are_refused():
         Layout((3, 4), 10, pools=(1, 2))
     with refused("`head` is 'gap', or 'flatten' with `size`, the rows and columns of an image"):
         Layout((3, 4), 10, head="flatten")
+    with refused("`head` is 'gap', or 'flatten' with `size`"):
+        Layout((3, 4), 10, head="flatten", size=0)
+    with refused("nothing is left of images of 4 x 4 after the strides and pools: give larger"):
+        ConvDLGN(Layout((1, 2), 2, pools=(8,), head="flatten", size=4))
+    with refused("`channels` is"):
+        Layout((3, 2.5), 10)
+    for name, least in (("pools", 1), ("strides", 1), ("skips", 0)):
+        for value in (least - 1, 1.5):
+            with refused(f"`{name}` is made of whole numbers from {least}, and it is ({value},)"):
+                Layout((3, 4), 10, **{name: (value,)})
     with refused("`blocks` is a whole number from 1, and it is 0"):
         resnet_like(0)
 

@@ -40,7 +40,9 @@ def test_the_door_opens_to_every_name_and_to_no_other():
 
 
 def test_gatewise_is_imported_with_the_door_to_its_models_alone():
-    code = "import sys, gatewise; sys.exit(any(m.startswith('gatewise.models.') for m in sys.modules))"
+    code = (
+        "import sys, gatewise; sys.exit(any(m.startswith('gatewise.models.') for m in sys.modules))"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -180,6 +182,9 @@ def test_settings_that_are_no_network_are_refused():
         DGN((2, 0, 1))
     with refused("`sizes` is"):
         DGN((2, 2.5, 1))
+    for sizes in (5, "abc", (2, True, 1)):
+        with refused("`sizes` is (inputs, width of each gated layer, outputs), at least three"):
+            DGN(sizes)
     with refused("`value_input` is 'x' or 'ones', and it is 'one'"):
         DGN((2, 3, 1), value_input="one")
     with refused("there is no initialisation 'xavier': choose one of 'glorot', 'he', 'rademacher'"):
@@ -194,6 +199,10 @@ def test_an_order_of_unequal_layers_or_of_no_layers_is_refused():
         DLGN((2, 3, 4, 1), order=(1, 0))
     with refused("`order` says which gate layer masks each value layer, so it is a permutation of"):
         DLGN((2, 3, 3, 1), order=(0, 0))
+    for order in ((0, 1.9), (1.0, 0.0), (False, True), 3, "01"):
+        with refused("`order` says which gate layer masks each value layer, so it is a permut"):
+            DLGN((2, 3, 3, 1), order=order)
+    assert DLGN((2, 3, 3, 1), order=np.array([1, 0])).order == (1, 0)
 
 
 # ---------------------------------------------------------------- starts

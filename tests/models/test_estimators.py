@@ -19,7 +19,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import gatewise as gw
 from gatewise.dual.gating import gated
-from gatewise.errors import DataError, MissingExtra, ModelError
+from gatewise.errors import BadRows, DataError, MissingExtra, ModelError, WrongShape
 from gatewise.models.estimators import DLGNClassifier, DLGNRegressor
 
 FAST = {"hidden_layer_sizes": (8, 8), "epochs": 8, "batch": 32, "lr": 2e-2, "random_state": 0}
@@ -214,3 +214,45 @@ def test_soft_gates_are_read_but_have_no_regions(moons):
 def test_an_estimator_that_is_not_fitted_is_refused():
     with pytest.raises(ModelError, match="DLGNClassifier is not fitted"):
         gw.read(DLGNClassifier())
+
+
+CONSTANT = np.full(60, 0.1)  # 0.1 has no binary form: its deviation is a rounding error, not 0
+
+
+def test_a_constant_column_is_not_divided_by_its_rounding_error():
+    assert 0 < CONSTANT.std() < 1e-15
+    rng = np.random.default_rng(0)
+    X = np.stack([rng.normal(size=60), CONSTANT, 1 + 1e-9 * rng.normal(size=60)], 1)
+    y = (X[:, 0] > 0).astype(int)
+    model = DLGNClassifier(**FAST).fit(X, y)
+    assert model.scale_[1] == 1
+    assert_allclose(model.scale_[2], X[:, 2].std())  # little, but more than rounding
+    moved = X + np.array([0, 1e-9, 0])
+    assert_allclose(model.decision_function(moved), model.decision_function(X), atol=1e-6)
+
+
+def test_a_constant_target_is_predicted_as_it_is():
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    model = DLGNRegressor(**FAST).fit(X, CONSTANT)
+    assert model._spread == 1
+    both = DLGNRegressor(**FAST).fit(X, np.stack([CONSTANT, X[:, 0]], 1))
+    assert both._spread[0] == 1 and both._spread[1] == pytest.approx(X[:, 0].std())
+
+
+MIXED = r"15 of 30 labels are strings and the others are not: make all of them strings, or all"
+
+
+@pytest.mark.parametrize(
+    "labels, error, words",
+    [
+        ([1, "a"] * 15, DataError, MIXED),
+        (np.array([1, "a"] * 15, object), DataError, MIXED),
+        (["a", None] * 15, BadRows, "y has no label in rows 1, 3, .* and 5 more: leave out these"),
+        ([0.0, np.nan] * 15, BadRows, "y has no label in rows 1, 3"),
+        (np.zeros((30, 2), int), ValueError, r"y should be a 1d array, got .* shape \(30, 2\)"),
+        ([[0], [1, 2]] * 15, WrongShape, "labels are one a row, .* y's rows are unequal lists"),
+    ],
+)
+def test_labels_that_are_none_are_refused(labels, error, words):
+    with pytest.raises(error, match=words):
+        DLGNClassifier(**FAST).fit(np.random.default_rng(0).normal(size=(30, 2)), labels)

@@ -249,8 +249,22 @@ def test_settings_that_are_no_run_are_refused():
     for name in ("epochs", "batch", "patience"):
         with refused(ModelError, f"`{name}` is a whole number from 1, and it is 0"):
             fit(net(), X, Y, validation=0.5, **{name: 0})
-    with refused(ModelError, "the learning rate is positive, and `lr` is 0: 1e-3 is usual"):
-        fit(net(), X, Y, lr=0)
+    for lr in (0, "x", math.nan):
+        with refused(ModelError, f"the learning rate is positive, and `lr` is {lr!r}: 1e-3 is"):
+            fit(net(), X, Y, lr=lr)
+    for seed in (None, "a", -1, 0.5):
+        with refused(ModelError, f"`seed` is a whole number from 0, and it is {seed!r}"):
+            fit(net(), X, Y, seed=seed)
+    for name in ("weight_decay", "momentum"):
+        with refused(ModelError, f"`{name}` is a number from 0, and it is -1"):
+            fit(net(), X, Y, **{name: -1})
+    for name in ("augment", "progress"):
+        with refused(ModelError, f"`{name}` is a function, and it is 3"):
+            fit(net(), X, Y, **{name: 3})
+    with refused(ModelError, "`epochs` is a whole number from 1, and it is True"):
+        fit(net(), X, Y, epochs=True)
+    with refused(ModelError, "torch cannot work on `device` 'nope': "):
+        fit(net(), X, Y, device="nope")
     with refused(ModelError, "there is no optimizer 'lion': choose one of 'adam', 'sgd'"):
         fit(net(), X, Y, optimizer="lion")
     with refused(ModelError, "there is no schedule 'step': choose one of 'constant', 'cosine'"):
@@ -259,7 +273,9 @@ def test_settings_that_are_no_run_are_refused():
         fit(net(), X, Y, patience=3)
     with refused(ModelError, "the module has no parameter with requires_grad: there is nothing"):
         fit(net().requires_grad_(False), X, Y)
-    for share in (0.0, 1.0, 2.0):
+    with refused(DataError, "`validation` is a share between 0 and 1, or (X, y), and it is a tu"):
+        fit(net(), X, Y, validation=(X,))
+    for share in (0.0, 1.0, 2.0, "a", [X, Y]):
         with refused(DataError, "`validation` is a share between 0 and 1, or (X, y), and it is"):
             fit(net(), X, Y, validation=share)
     with refused(DataError, "`validation` = 0.1 of 4 rows leaves one side with no row: give more"):
@@ -272,6 +288,16 @@ def test_a_run_that_diverges_stops_at_its_epoch_and_says_what_to_do():
         fit(net(1), 100 * X, y, optimizer="sgd", lr=1e3, epochs=50)
     assert "Lower `lr` (it is 1000) or scale the columns of X, and start anew" in str(e.value)
     assert not torch.is_inference_mode_enabled() and torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_run_that_diverges_leaves_every_part_in_the_mode_it_was_in(training):
+    module = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.1), nn.Linear(4, 1)).train(training)
+    module[1].train(not training)
+    with pytest.raises(Diverged):
+        fit(module, 100 * X, X.sum(1), optimizer="sgd", lr=1e9, epochs=50, validation=0.2)
+    assert [part.training for part in module] == [training, not training, training]
+    assert module.training is training
 
 
 def test_a_refused_run_leaves_the_module_as_it_was():

@@ -169,3 +169,9 @@ def test_many_layers_orders_come_one_at_a_time():
 def test_an_order_that_cannot_be_is_refused():
     with pytest.raises(ModelError, match=r"^gate layer 1 cannot mask value layer 0"):
         permuted(DLGN((2, 3, 4, 1)), (1, 0))
+
+
+@pytest.mark.parametrize("ask", [lambda net: permuted(net, (0, 1)), gate_permutations])
+def test_a_module_without_gate_layers_has_none_to_exchange(ask):
+    with pytest.raises(UnsupportedLayer, match=r"^a ReLU has no gate layers to change places: "):
+        ask(nn.ReLU())

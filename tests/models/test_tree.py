@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from gatewise.errors import DataError, ModelError, WrongShape
+from gatewise.errors import BadRows, DataError, ModelError, WrongShape
 from gatewise.models import DLGN, DLGNShallow, fit
 from gatewise.models.estimators import DLGNClassifier
 from gatewise.models.oblique import ObliqueTree, Split
-from gatewise.models.tree import _cluster, _Recipe, dlgn_to_tree, gini_gain
+from gatewise.models.tree import _cluster, _Frame, _Recipe, dlgn_to_tree, gini_gain
 
 SMALL = {"hidden_layer_sizes": (50, 50, 50), "shallow": True, "beta": 10.0, "lr": 0.01}
 QUICK = SMALL | {"epochs": 60, "batch": 200, "min_share": 0.05}
@@ -102,7 +102,7 @@ def test_clusters_do_not_depend_on_the_signs_of_normals():
     normals = np.array([0.0, 1, 0, 0]) + 0.03 * rng.standard_normal((40, 4))  # first coordinate ~ 0
     noise = rng.standard_normal((8, 4))
     gates = np.c_[np.vstack([normals, noise]), np.zeros(48)] * rng.choice([-1, 1], 48)[:, None]
-    recipe = _Recipe((4,), True, 3.0, 1e-3, 1, None, False, (0.2, 0.3), 6, "mean", 0)
+    recipe = _Recipe((4,), True, 3.0, 1e-3, 1, None, False, (0.2, 0.3), 6, "mean", 1, 0.0, 0)
     split = _cluster(gates, 0.2, recipe)
     assert split.gates == 40 and split.of == 48
     assert abs(split.normal[1]) > 0.999 and split.offset == 0
@@ -181,3 +181,63 @@ def test_bad_input_is_refused():
         dlgn_to_tree(x, y, centre="median")
     with pytest.raises(WrongShape, match=r"\(rows, 2\), got \(4, 3\)"):
         tree_of_two().predict(np.ones((4, 3)))
+
+
+def test_a_constant_column_is_not_divided_by_its_rounding_error():
+    x = np.stack([np.random.default_rng(0).normal(size=60), np.full(60, 0.1)], 1)
+    assert 0 < x[:, 1].std() < 1e-15
+    frame = _Frame.of(x, None, True)
+    assert list(frame.scale) == [pytest.approx(x[:, 0].std()), 1]
+    assert np.abs(frame.values[:, 1]).max() < 1e-15
+
+
+@pytest.mark.parametrize(
+    "labels, error, words",
+    [
+        ([1, "a"] * 25, DataError, "25 of 50 labels are strings and the others are not"),
+        (np.array([1, "a"] * 25, object), DataError, "25 of 50 labels are strings"),
+        ([0.0, np.nan] * 25, BadRows, "y has no label in rows 1, 3, .* and 15 more: leave out"),
+        (np.array(["a", None] * 25, object), BadRows, "y has no label in rows 1, 3"),
+        (np.zeros((50, 1), int), WrongShape, r"one a row, \(rows,\), and y's shape is \(50, 1\)"),
+        (None, WrongShape, r"labels are one a row, \(rows,\), and y's shape is \(\)"),
+    ],
+)
+def test_labels_that_are_none_are_refused(labels, error, words):
+    with pytest.raises(error, match=words):
+        dlgn_to_tree(oblique(50, 3, 1, 0)[0], labels)
+
+
+@pytest.mark.parametrize(
+    "setting, value, words",
+    [
+        ("eps", 0.2, "`eps` is two radii above 0, at the root and below, and it is 0.2"),
+        ("eps", (0, 0.3), "`eps` is two radii above 0"),
+        ("min_samples", 0, "`min_samples` is a whole number from 1, and it is 0"),
+        ("min_samples", 2.5, "`min_samples` is a whole number from 1, and it is 2.5"),
+        ("max_depth", -1, "`max_depth` is a whole number from 0, and it is -1"),
+        ("min_share", 2, "`min_share` is a share of the rows, from 0 to 1, and it is 2"),
+        ("seed", None, "`seed` is a whole number from 0, and it is None"),
+        ("hidden_layer_sizes", 5, "`hidden_layer_sizes` is the width of each gated layer, whole"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(setting, value, words):
+    x, y, _ = oblique(50, 3, 1, 0)
+    with pytest.raises(ModelError, match=words):
+        dlgn_to_tree(x, y, **{setting: value})
+
+
+def test_a_root_of_another_width_is_refused():
+    x, y, _ = oblique(50, 3, 1, 0)
+    with pytest.raises(WrongShape, match="the root takes 5 inputs, and X has 3"):
+        dlgn_to_tree(x, y, root=DLGN((5, 4, 2), seed=0))
+
+
+def test_rows_without_numbers_and_labels_of_another_shape_are_refused():
+    tree = tree_of_two()
+    with pytest.raises(BadRows, match="X holds NaN or infinity in rows 1: repair or") as e:
+        tree.predict([[0.0, 1.0], [np.nan, 1.0]])
+    assert e.value.rows == (1,)
+    with pytest.raises(DataError, match="the tree takes rows of numbers, and X is not"):
+        tree.apply([["a", "b"]])
+    with pytest.raises(WrongShape, match=r"X has 2 rows and y's shape is \(2, 1\)"):
+        tree.accuracy(np.zeros((2, 2)), [["a"], ["a"]])

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import AvgPool1d, AvgPool2d, BatchNorm1d, BatchNorm2d, Conv1d, Conv2d, Flatten, Linear
 
-from oracles.paths import Add, Graph, Join, Mask
+from oracles.paths import Add, Graph, Join, Mask, Ones, Opposites
 
 GAP1, GAP2 = nn.AdaptiveAvgPool1d(1), nn.AdaptiveAvgPool2d(1)
 
@@ -35,8 +35,8 @@ def drawn(shape, n=3, seed=5):
     return torch.randn(n, *shape, generator=torch.Generator().manual_seed(seed)).double()
 
 
-def circular(i, o, k=3):
-    return Conv1d(i, o, k, padding=k // 2, padding_mode="circular")
+def circular(i, o, k=3, bias=True):
+    return Conv1d(i, o, k, padding=k // 2, padding_mode="circular", bias=bias)
 
 
 def tower(*sizes):
@@ -176,6 +176,63 @@ NETS = {
     ),
     "a skip from the input itself": ([Linear(3, 4), relu(), Linear(4, 3), Add(3), relu()], (3,)),
     "a difference": ([Linear(3, 4), relu(), Linear(4, 4), Add(2, -1.0), Linear(4, 2)], (3,)),
+    "a scaled skip": (
+        [Linear(3, 4), relu(), Linear(4, 4), Add(2, 0.1), relu(), Linear(4, 2)],
+        (3,),
+    ),
+    "a scaled skip from the input itself": (
+        [Linear(3, 4), relu(), Linear(4, 3), Add(3, 0.5), relu(), Linear(3, 2)],
+        (3,),
+    ),
+    "a value and its opposite": ([Linear(3, 4), Opposites(-1), Linear(4, 2)], (3,)),
+    "a value and a third of its opposite": ([Linear(3, 4), Opposites(-1 / 3), Linear(4, 2)], (3,)),
+    "a norm of one channel": (
+        [Conv1d(1, 1, 3), BatchNorm1d(1), relu(), Flatten(), Linear(3, 2)],
+        (1, 5),
+    ),
+    "dense values that start from ones": (
+        [
+            Ones(Linear(3, 4, bias=False)),
+            Mask(Linear(3, 4)),
+            Linear(4, 3),
+            Mask(Linear(3, 3)),
+            Linear(3, 2),
+        ],
+        (3,),
+    ),
+    "convolutions that start from ones, circular": (
+        [
+            Ones(circular(1, 2, bias=False)),
+            Mask(circular(1, 2)),
+            circular(2, 2),
+            Mask(circular(1, 2)),
+            GAP1,
+            Flatten(),
+            Linear(2, 1),
+        ],
+        (1, 4),
+    ),
+    "convolutions that start from ones, zeros": (
+        [
+            Ones(Conv1d(1, 2, 3, padding=1, bias=False)),
+            Mask(Conv1d(1, 2, 3, padding=1)),
+            Conv1d(2, 2, 3, padding=1),
+            Mask(Conv1d(1, 2, 3, padding=1)),
+            GAP1,
+            Flatten(),
+            Linear(2, 1),
+        ],
+        (1, 6),
+    ),
+    "pixels that start from ones, flattened": (
+        [
+            Ones(Conv2d(1, 2, 3, padding=1, bias=False)),
+            Mask(Conv2d(1, 2, 3, padding=1)),
+            Flatten(),
+            Linear(24, 1),
+        ],
+        (1, 4, 3),
+    ),
     "one value twice, gated once": ([Linear(3, 4), relu(), Add(1), relu(), Linear(4, 2)], (3,)),
     "residual convolution": (
         [

@@ -55,6 +55,14 @@ class Paths:
             out[o] = plus(*parts, *self.bias(name, layer, o))
         return out
 
+    def constant(self, name, numbers):
+        """Equal numbers of a unit are one weight, wherever they stand."""
+        out = np.empty(numbers.shape, object)
+        for at in np.ndindex(out.shape):
+            edge = (name, at[0], round(float(numbers[at]), 9))
+            out[at] = self.through(edge, numbers[at], {(): 1.0})
+        return out
+
     def bias(self, name, layer, o):
         if layer.bias is None:
             return []
@@ -155,6 +163,28 @@ class Add(nn.Module):
         return value + (old if self.factor == 1 else self.factor * old)
 
 
+class Opposites(nn.Module):
+    """relu(z) + relu(factor z): with factor -1, |z|."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, value):
+        return torch.relu(value) + torch.relu(self.factor * value)
+
+
+class Ones(nn.Module):
+    """A layer without bias at ones, in place of the value: its numbers are the first weights."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, value):
+        return self.layer(torch.ones_like(value))
+
+
 class Join(nn.Module):
     """The value and the one `back` layers ago, one after the other along the channels."""
 
@@ -220,6 +250,10 @@ def step(paths, name, layer, value, seen):
         return averaged(value, size if isinstance(size, tuple) else (size,) * n)
     if isinstance(layer, nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d):  # to one position
         return averaged(value, value.shape[1:])
+    if isinstance(layer, Ones):
+        return paths.constant(name, layer(paths.row)[0].detach().numpy())
+    if isinstance(layer, Opposites):
+        return added(paths.relu(value), paths.relu(scaled(layer.factor, value)))
     old = seen[-layer.back - 1] if isinstance(layer, Add | Join) else None
     if isinstance(layer, Join):
         return np.concatenate([value, old])

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gatewise.dual.rows import require_network, rows_of
 from gatewise.errors import NotGated
 from gatewise.ir.kinds import Affine, Pieces, Product, Shape, Winner, kind_name, scale
 from gatewise.ir.network import INPUT, Network, Node, fixed_by_pattern
@@ -98,6 +99,7 @@ def gated(network: Network | Gated) -> Gated:
     """
     if isinstance(network, Gated):
         return network
+    require_network(network)
     fixed = fixed_by_pattern(network)
     sites: dict[str, Site] = {}
     values = {network.output}
@@ -211,7 +213,7 @@ def _refused(node: Node) -> NotGated:
 def pattern_of(net: Network | Gated, X: Any, batch: int | None = None) -> Pattern:
     """The packed pattern of every row, decided in float64 as the census decides it."""
     network = gated(net).network.to(torch.float64)
-    x = network.rows(X)
+    x = rows_of(network, X)
     if batch is None or len(x) <= batch:
         return pattern(network, x)
     parts = [pattern(network, part) for part in x.split(batch)]
@@ -343,7 +345,7 @@ def value_input(net: Network | Gated, X: Any) -> Tensor:
     chain = whole.layers
     if chain is None:
         raise NotGated("the network is no plain chain of dense layers and gates")
-    x = whole.network.to(torch.float64).rows(X)
+    x = rows_of(whole.network.to(torch.float64), X)
     if chain.constant_input is not None:
         return as_tensor(chain.constant_input, x.dtype, x.device).expand(len(x), -1)
     name, steps = chain.start, []

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from gatewise.errors import BadRows, DataError, EmptyData, ModelError, WrongShape
+from gatewise.models.checks import is_number
+from gatewise.models.training import modes
 
 Task = Literal["labels", "numbers"]
 
@@ -82,7 +84,7 @@ def like(module: nn.Module) -> tuple[torch.dtype, torch.device]:
 
 def checked_outputs(module: nn.Module, data: Data) -> None:
     """A trial of two rows: the module takes X, and its outputs fit y; else DataError."""
-    training = module.training
+    back = modes(module)
     try:
         with torch.no_grad():
             out = module.eval()(data.X[:2])
@@ -91,7 +93,7 @@ def checked_outputs(module: nn.Module, data: Data) -> None:
             f"the module does not take rows of shape {tuple(data.X.shape[1:])}: {error}"
         ) from error
     finally:
-        module.train(training)
+        back()
     if not isinstance(out, Tensor) or out.dim() != 2:
         raise WrongShape(
             f"the module's outputs are (rows, outputs), and here "
@@ -122,8 +124,8 @@ def _labels(y: Tensor, outputs: int) -> None:
 
 def held_out(data: Data, share: float, rng: torch.Generator) -> tuple[Data, Data]:
     """(to learn from, held out): `share` of the rows at random, of each class where y is labels."""
-    if not 0 < share < 1:
-        raise DataError(f"`validation` is a share between 0 and 1, or (X, y), and it is {share:g}")
+    if not (is_number(share) and 0 < share < 1):
+        raise DataError(f"`validation` is a share between 0 and 1, or (X, y), and it is {share!r}")
     order = torch.randperm(len(data), generator=rng)
     if data.task == "labels":  # by class, and within each in the random order
         order = order[torch.argsort(data.y[order].cpu(), stable=True)]

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gatewise.errors import ModelError
+from gatewise.models.checks import all_whole, whole
 from gatewise.models.gates import Gate, GateName
 from gatewise.models.towers import GatedNetwork, ReLUNetwork, ValueInput, Wiring
 from gatewise.models.weights import Init, convolution, dense, generator
@@ -46,25 +47,35 @@ class Layout:
     bias: bool = False
 
     def __post_init__(self) -> None:
-        if len(self.channels) < 2 or min(*self.channels, self.outputs, *self.hidden) < 1:
+        counts = (self.channels, self.hidden, (self.outputs,))
+        if not all(all_whole(n, 1) for n in counts) or len(self.channels) < 2:
             raise ModelError(
                 f"`channels` is (inputs, of each convolution ..), whole numbers from 1, as are "
                 f"`outputs` and `hidden`; got {self.channels}, {self.outputs} and {self.hidden}"
             )
-        if self.kernel < 1 or self.kernel % 2 == 0:
+        if not whole(self.kernel, 1) or self.kernel % 2 == 0:
             raise ModelError(
                 f"`kernel` is odd, so that positions are kept, and it is {self.kernel}"
             )
-        for name in ("strides", "pools", "skips"):
-            given = getattr(self, name)
-            if given is not None and len(given) != self.depth:
-                raise ModelError(
-                    f"`{name}` has {len(given)} entries for {self.depth} convolutions: one each"
-                )
-        if self.head not in get_args(Head) or (self.head == "flatten" and self.size is None):
+        for name, least in (("strides", 1), ("pools", 1), ("skips", 0)):
+            self._check_each(name, least)
+        if self.head not in get_args(Head) or (self.head == "flatten" and not whole(self.size, 1)):
             raise ModelError(
                 f"`head` is 'gap', or 'flatten' with `size`, the rows and columns of an image; "
                 f"got {self.head!r} and size {self.size}"
+            )
+
+    def _check_each(self, name: str, least: int) -> None:
+        """One whole number a convolution; a skip may be None."""
+        given = getattr(self, name)
+        if given is None:
+            return
+        kept = [n for n in given if n is not None] if name == "skips" else given
+        if not all_whole(kept, least):
+            raise ModelError(f"`{name}` is made of whole numbers from {least}, and it is {given!r}")
+        if len(given) != self.depth:
+            raise ModelError(
+                f"`{name}` has {len(given)} entries for {self.depth} convolutions: one each"
             )
 
     @property
@@ -131,6 +142,11 @@ class Layout:
             side = self.size
             for stride, pool in zip(*self._steps(), strict=True):
                 side = -(-side // stride) // pool
+            if side < 1:
+                raise ModelError(
+                    f"nothing is left of images of {self.size} x {self.size} after the strides and "
+                    f"pools: give larger images, or pool less"
+                )
             positions = side**2
         return self.channels[-1] * positions
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gatewise.errors import ModelError
+from gatewise.models.checks import all_whole
 from gatewise.models.gates import Gate, GateName
 from gatewise.models.towers import GatedNetwork, ReLUNetwork, ValueInput, Wiring
 from gatewise.models.weights import Init, dense, generator
@@ -16,13 +17,12 @@ from gatewise.models.weights import Init, dense, generator
 
 def checked_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
     """(inputs, width, .., width, outputs): at least one gated layer, whole numbers from 1."""
-    found = tuple(int(n) for n in sizes)
-    if len(found) < 3 or min(found) < 1 or found != tuple(sizes):
+    if not all_whole(sizes, 1) or len(sizes) < 3:
         raise ModelError(
             f"`sizes` is (inputs, width of each gated layer, outputs), at least three whole "
-            f"numbers from 1, and it is {tuple(sizes)}"
+            f"numbers from 1, and it is {sizes!r}"
         )
-    return found
+    return tuple(int(n) for n in sizes)
 
 
 class Dense(GatedNetwork):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gatewise.errors import DataError, ModelError, missing
+from gatewise.models.checks import coded, given, require_labels, spreads
 from gatewise.models.dlgn import DLGN, DLGNShallow
 from gatewise.models.fitting import Epoch, fit
 from gatewise.models.gates import GateName
@@ -163,8 +164,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
     def _standardised(self, X: Floats) -> None:
         self.mean_, self.scale_ = np.zeros(X.shape[1]), np.ones(X.shape[1])
         if self.standardise:
-            spread = X.std(0)
-            self.mean_, self.scale_ = X.mean(0), np.where(spread > 0, spread, 1.0)
+            self.mean_, self.scale_ = X.mean(0), spreads(X)
 
     def _scaled(self, inner: Any) -> Scaled:
         """The network of raw columns, a copy of `inner` inside it."""
@@ -205,9 +205,12 @@ class DLGNClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
 
     def fit(self, X: Any, y: Any) -> Self:
         """Learn the labels y (rows,) of X (rows, columns)."""
+        labels = given(y)
+        if labels.ndim == 1:
+            require_labels(labels)
         X, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
+        self.classes_, codes = coded(y)
         if len(self.classes_) < 2:
             raise DataError(
                 f"y holds one class, {self.classes_.tolist()[0]!r}: a classifier needs rows of at "
@@ -215,7 +218,7 @@ class DLGNClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
             )
         self._standardised(X)
         count = len(self.classes_)
-        self._learn(X, codes.astype(np.int64), 1 if count == 2 else count)
+        self._learn(X, codes, 1 if count == 2 else count)
         soft = self._labels(_run(self._scaled(self.soft_module_), X))
         self.agreement_ = float((soft == self._labels(_run(self.torch_module_, X))).mean())
         return self
@@ -261,8 +264,7 @@ class DLGNRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
             y = column_or_1d(y, warn=True)
         self._flat = flat
         y = np.asarray(y, np.float64).reshape(len(X), -1)
-        spread = y.std(0)
-        self._centre, self._spread = y.mean(0), np.where(spread > 0, spread, 1.0)
+        self._centre, self._spread = y.mean(0), spreads(y)
         self._standardised(X)
         self._learn(X, (y - self._centre) / self._spread, y.shape[1])
         soft = _run(self._scaled(self.soft_module_), X)

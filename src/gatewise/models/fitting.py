@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any, Literal
 
 import torch
@@ -18,11 +17,13 @@ from torch import Tensor, nn
 
 from gatewise.errors import DataError, Diverged, ModelError
 from gatewise.models.batches import Data, checked_outputs, held_out, prepared
+from gatewise.models.checks import is_number, whole
 from gatewise.models.training import (
     OptimizerName,
     ScheduleName,
     flushed_denormals,
     mean_loss,
+    modes_on_error,
     optimiser,
     own_randomness,
     rate,
@@ -97,8 +98,16 @@ class Recipe:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "patience"):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, Integral) and int(value) >= 1):
+            if not (whole(value, 1) or (name == "patience" and value is None)):
                 raise ModelError(f"`{name}` is a whole number from 1, and it is {value!r}")
+        if not whole(self.seed, 0):
+            raise ModelError(f"`seed` is a whole number from 0, and it is {self.seed!r}")
+        for name in ("momentum", "weight_decay"):
+            if not is_number(getattr(self, name)):
+                raise ModelError(f"`{name}` is a number from 0, and it is {getattr(self, name)!r}")
+        for name in ("augment", "progress"):
+            if not (getattr(self, name) is None or callable(getattr(self, name))):
+                raise ModelError(f"`{name}` is a function, and it is {getattr(self, name)!r}")
 
 
 def fit(
@@ -128,30 +137,46 @@ def fit(
     seed: of the order of rows, the split, dropout and `augment(rows, generator)`, which changes
     the rows of a batch; torch's global state is the same afterwards. progress: called with each
     Epoch. The module is left on `device` (None: where it is), in evaluation mode.
-
-    Raises DataError for rows and labels that cannot be learnt, ModelError for settings, Diverged
-    where a loss is not finite. A hard gate passes no gradient to its features: the result's
-    `without_gradient` names them.
+    Raises DataError for rows and labels, ModelError for settings, Diverged where a loss is not
+    finite: then modes are as before. The result names what no gradient reached (hard gates').
     """
     recipe = Recipe(
-        epochs, batch, lr, optimizer, momentum, weight_decay, schedule, patience, seed,
-        augment, progress,
+        epochs, batch, lr, optimizer, momentum, weight_decay, schedule, patience, seed, augment,
+        progress,
     )  # fmt: skip
-    rng = torch.Generator().manual_seed(seed)
     if patience is not None and validation is None:
         raise ModelError("`patience` waits for a better validation score: give `validation` too")
+    return _run(module, X, y, recipe, validation, device)
+
+
+def _run(
+    module: nn.Module, X: Any, y: Any, recipe: Recipe, validation: Any, device: Any
+) -> History:
+    """`fit`, its settings checked."""
+    rng = torch.Generator().manual_seed(int(recipe.seed))
     if device is not None:
-        module.to(device)
+        module.to(_there(device))
     data, held = _split(module, X, y, validation, rng)
-    with own_randomness(seed, data.X.device), flushed_denormals():
+    randomness = own_randomness(int(recipe.seed), data.X.device)
+    with randomness, flushed_denormals(), modes_on_error(module):
         return _trained(module, recipe, data, held, rng)
+
+
+def _there(device: Any) -> Any:
+    """The device, if torch can put a number on it."""
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, TypeError, AssertionError) as error:
+        said = str(error).strip().split("\n")[0]
+        raise ModelError(f"torch cannot work on `device` {device!r}: {said}") from error
+    return device
 
 
 def _split(
     module: nn.Module,
     X: Any,
     y: Any,
-    validation: float | tuple[Any, Any] | None,
+    validation: Any,
     rng: torch.Generator,
 ) -> tuple[Data, Data | None]:
     """(to learn from, held out), both checked against the module."""
@@ -161,6 +186,11 @@ def _split(
         return data, None
     if not isinstance(validation, tuple):
         return held_out(data, validation, rng)
+    if len(validation) != 2:
+        raise DataError(
+            f"`validation` is a share between 0 and 1, or (X, y), and it is a tuple of "
+            f"{len(validation)}"
+        )
     held = prepared(*validation, module, "the validation X")
     checked_outputs(module, held)
     if held.task != data.task:

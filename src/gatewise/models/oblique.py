@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gatewise.errors import WrongShape
+from gatewise.errors import BadRows, DataError, WrongShape
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -86,7 +86,10 @@ class ObliqueTree:
 
     def accuracy(self, X: Any, y: Any) -> float:
         """The share of rows whose label is right."""
-        return float((self.predict(X) == np.asarray(y)).mean())
+        found, labels = self.predict(X), np.asarray(y)
+        if labels.shape != found.shape:
+            raise WrongShape(f"X has {len(found)} rows and y's shape is {labels.shape}")
+        return float((found == labels).mean())
 
     def to_text(self, feature_names: Sequence[str] = (), digits: int = 3) -> str:
         """The tree as indented rules."""
@@ -122,9 +125,18 @@ def _formula(normal: Floats, names: Sequence[str], digits: int) -> str:
 
 
 def matrix(X: Any, width: int | None = None) -> Floats:
-    """X as (rows, width) float64, or WrongShape."""
-    x = np.asarray(X, np.float64)
+    """X as (rows, width) float64, all finite; else WrongShape, BadRows or DataError."""
+    try:
+        x = np.asarray(X, np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"the tree takes rows of numbers, and X is not: {error}") from error
     if x.ndim != 2 or (width is not None and x.shape[1] != width):
         wanted = "inputs" if width is None else str(width)
         raise WrongShape(f"the tree takes rows of shape (rows, {wanted}), got {x.shape}")
+    bad = tuple(np.flatnonzero(~np.isfinite(x).all(1)).tolist())
+    if bad:
+        shown = ", ".join(map(str, bad[:10])) + (f" and {len(bad) - 10} more" * (len(bad) > 10))
+        raise BadRows(
+            f"X holds NaN or infinity in rows {shown}: repair or leave out these rows", bad
+        )
     return x

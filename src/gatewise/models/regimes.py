@@ -116,6 +116,11 @@ def permuted(net: GatedNetwork, order: Sequence[int] | None) -> GatedNetwork:
 
     The neural path kernel is a product over layers, and so is the same for every order.
     """
+    if not isinstance(net, GatedNetwork):
+        raise UnsupportedLayer(
+            f"a {type(net).__name__} has no gate layers to change places: give a DGN, a DLGN, or "
+            f"what decoupled(net) returns"
+        )
     new = copy.deepcopy(net)
     if order is not None:
         new.order = net.wiring.ordered(order)
@@ -127,6 +132,11 @@ def gate_permutations(net: GatedNetwork | ReLUNetwork) -> Iterator[tuple[int, ..
 
     23 for four layers of one width. Made one at a time: their number is a product of factorials.
     """
+    if not isinstance(net, GatedNetwork | ReLUNetwork):
+        raise UnsupportedLayer(
+            f"a {type(net).__name__} has no gate layers to change places: give a network of "
+            f"gatewise.models"
+        )
     shapes = net.wiring.shapes
     own = tuple(range(len(shapes)))
     return (order for order in _orders(shapes, own) if order != own)

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gatewise.errors import ModelError
+from gatewise.models.checks import all_whole
 from gatewise.models.gates import Gate
 
 ValueInput = Literal["x", "ones"]
@@ -57,12 +58,13 @@ class Wiring:
     def ordered(self, order: Sequence[int] | None) -> tuple[int, ...]:
         """`order` if it is a permutation of layers of equal shapes; else ModelError."""
         n = len(self.shapes)
-        chosen = tuple(range(n)) if order is None else tuple(int(i) for i in order)
-        if sorted(chosen) != list(range(n)):
+        asked = tuple(range(n)) if order is None else order
+        if not all_whole(asked, 0) or sorted(asked) != list(range(n)):
             raise ModelError(
                 f"`order` says which gate layer masks each value layer, so it is a permutation of "
-                f"0 .. {n - 1}, and it is {chosen}"
+                f"0 .. {n - 1}, and it is {asked!r}"
             )
+        chosen = tuple(int(i) for i in asked)
         for value, gate in enumerate(chosen):
             if self.shapes[value] != self.shapes[gate]:
                 raise ModelError(

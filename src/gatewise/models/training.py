@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gatewise.errors import ModelError
+from gatewise.models.checks import is_number
 
 OptimizerName = Literal["adam", "sgd"]
 ScheduleName = Literal["constant", "cosine", "one-cycle"]
@@ -23,8 +24,8 @@ def optimiser(
     module: nn.Module, name: OptimizerName, lr: float, momentum: float, weight_decay: float
 ) -> Optimizer:
     """Adam (its own momenta), or SGD with `momentum`, over what requires a gradient."""
-    if not (math.isfinite(lr) and lr > 0):
-        raise ModelError(f"the learning rate is positive, and `lr` is {lr:g}: 1e-3 is usual")
+    if not (is_number(lr) and lr > 0):
+        raise ModelError(f"the learning rate is positive, and `lr` is {lr!r}: 1e-3 is usual")
     moved = [p for p in module.parameters() if p.requires_grad]
     if name == "adam":
         return torch.optim.Adam(moved, lr=lr, weight_decay=weight_decay)
@@ -65,6 +66,28 @@ def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
         if device.type == "cuda":
             torch.cuda.manual_seed(seed)
         yield
+
+
+@contextmanager
+def modes_on_error(module: nn.Module) -> Iterator[None]:
+    """Every part in training or evaluation mode as it was, if an error ends what is inside."""
+    back = modes(module)
+    try:
+        yield
+    except BaseException:
+        back()
+        raise
+
+
+def modes(module: nn.Module) -> Callable[[], None]:
+    """What puts every part into the mode, training or evaluation, that it is in now."""
+    before = [(part, part.training) for part in module.modules()]
+
+    def back() -> None:
+        for part, mode in before:
+            part.training = mode
+
+    return back
 
 
 @contextmanager

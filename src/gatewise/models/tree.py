@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from gatewise.errors import DataError, ModelError, WrongShape, missing
+from gatewise.models.checks import all_whole, coded, is_number, spreads, whole
 from gatewise.models.dlgn import DLGN, DLGNShallow
 from gatewise.models.fitting import fit
 from gatewise.models.oblique import Floats, Ints, ObliqueTree, Split, matrix
@@ -28,7 +29,7 @@ Centre = Literal["mode", "mean"]
 class _Recipe:
     """How a node's DLGN is trained and its gates are clustered; see `dlgn_to_tree`."""
 
-    hidden_layer_sizes: tuple[int, ...]
+    hidden_layer_sizes: Sequence[int]
     shallow: bool
     beta: float
     lr: float
@@ -38,11 +39,31 @@ class _Recipe:
     eps: tuple[float, float]
     min_samples: int
     centre: Centre
+    max_depth: int
+    min_share: float
     seed: int
 
     def __post_init__(self) -> None:
         if self.centre not in get_args(Centre):
             raise ModelError(f"`centre` is 'mode' or 'mean', and it is {self.centre!r}")
+        if not all_whole(self.hidden_layer_sizes, 1):
+            raise ModelError(
+                f"`hidden_layer_sizes` is the width of each gated layer, whole numbers from 1, and "
+                f"it is {self.hidden_layer_sizes!r}"
+            )
+        radii = self.eps if isinstance(self.eps, tuple | list) else ()
+        if len(radii) != 2 or not all(is_number(r) and r > 0 for r in radii):
+            raise ModelError(
+                f"`eps` is two radii above 0, at the root and below, and it is {self.eps!r}"
+            )
+        for name, least in (("min_samples", 1), ("max_depth", 0), ("seed", 0)):
+            value = getattr(self, name)
+            if not whole(value, least):
+                raise ModelError(f"`{name}` is a whole number from {least}, and it is {value!r}")
+        if not (is_number(self.min_share) and self.min_share <= 1):
+            raise ModelError(
+                f"`min_share` is a share of the rows, from 0 to 1, and it is {self.min_share!r}"
+            )
 
 
 def dlgn_to_tree(
@@ -68,25 +89,23 @@ def dlgn_to_tree(
 ) -> ObliqueTree:
     """The tree of rows X (rows, inputs) and labels y, a DLGN trained at each node.
 
-    root: a DLGN (module or fitted estimator) already trained on these rows, used at the root.
-    batch: None is a tenth of the node's rows. bias: hyperplanes need not go through the origin.
+    root: a DLGN (module or fitted estimator) trained on these rows, used at the root. batch: None
+    is a tenth of the node's rows. bias: hyperplanes need not go through the origin.
     standardise: work in standard deviations from the mean; the splits come back in X's own units.
     eps: the radius of DBSCAN on unit normals, at the root and below, min_samples its density: with
     few inputs random normals are dense, so take a smaller eps. centre: of the largest cluster, the
     mean of its densest ball of radius eps (longer normals count more), or the paper's "mean" of
-    all of it, which drifts where clusters chain into one another. A node is split while it is
-    above max_depth, holds min_share of all rows and the split lowers the Gini impurity; where no
-    gates cluster, along a logistic regression. progress(depth, rows, split or None for a leaf).
-    Raises DataError for labels of one class; the defaults are the paper's.
+    all, which drifts where clusters chain. A node is split while it is above max_depth, holds
+    min_share of all rows and the split lowers the Gini impurity; where no gates cluster, along a
+    logistic regression. progress(depth, rows, split or None for a leaf). Raises DataError for
+    labels, ModelError for settings; the defaults are the paper's.
     """
     frame = _Frame.of(X, root, standardise)
-    classes, codes = np.unique(np.asarray(y), return_inverse=True)
-    _check(frame.values, codes, classes)
-    sizes = tuple(hidden_layer_sizes)
-    learning = (sizes, shallow, beta, lr, epochs, batch, bias)
-    recipe = _Recipe(*learning, eps, min_samples, centre, seed)
-    grower = _Grower(frame.values, codes, len(classes), recipe, max_depth, min_share, progress)
-    grower.grow(None if root is None else _gates(_module(root)))
+    classes, codes = _labels(y, len(frame.values))
+    learning = (hidden_layer_sizes, shallow, beta, lr, epochs, batch, bias)
+    recipe = _Recipe(*learning, eps, min_samples, centre, max_depth, min_share, seed)
+    grower = _Grower(frame.values, codes, len(classes), recipe, progress)
+    grower.grow(None if root is None else _root_gates(root, frame.values.shape[1]))
     return grower.tree(frame, classes)
 
 
@@ -108,8 +127,7 @@ class _Frame:
         if getattr(root, "scale_", None) is not None:
             mean, scale = np.asarray(root.mean_), np.asarray(root.scale_)
         elif standardise:
-            mean, spread = x.mean(0), x.std(0)
-            scale = np.where(spread > 0, spread, 1.0)
+            mean, scale = x.mean(0), spreads(x)
         if len(mean) != x.shape[1]:
             raise WrongShape(f"the root takes {len(mean)} inputs, and X has {x.shape[1]}")
         return cls((x - mean) / scale, mean, scale)
@@ -122,16 +140,16 @@ class _Frame:
         return replace(split, normal=normal / size, offset=offset)
 
 
-def _check(x: Floats, codes: Ints, classes: NDArray[Any]) -> None:
-    if len(x) != len(codes):
-        raise WrongShape(f"X has {len(x)} rows and y {len(codes)} labels: give one label a row")
+def _labels(y: Any, rows: int) -> tuple[NDArray[Any], Ints]:
+    classes, codes = coded(y)
+    if rows != len(codes):
+        raise WrongShape(f"X has {rows} rows and y {len(codes)} labels: give one label a row")
     if len(classes) < 2:
         raise DataError(
             f"all {len(codes)} labels are one class, so there is nothing to split: give rows of at "
             "least two classes"
         )
-    if not np.isfinite(x).all():
-        raise DataError("X holds NaN or infinity: repair or leave out those rows")
+    return classes, codes
 
 
 # -- growing --
@@ -146,12 +164,10 @@ class _Grower:
         y: Ints,
         classes: int,
         recipe: _Recipe,
-        max_depth: int,
-        min_share: float,
         progress: Callable[[int, int, Split | None], Any] | None,
     ) -> None:
         self.x, self.y, self.classes, self.recipe = x, y, classes, recipe
-        self.max_depth, self.fewest = max_depth, min_share * len(x)
+        self.fewest = recipe.min_share * len(x)
         self.progress = progress
         self.found: list[Split | None] = []
         self.children: list[list[int]] = []
@@ -178,7 +194,7 @@ class _Grower:
 
     def split(self, rows: Ints, depth: int, counts: Ints, gates: Floats | None) -> Split | None:
         """The split of a node, None where it is to be a leaf."""
-        if depth >= self.max_depth or len(rows) < self.fewest or counts.max() == len(rows):
+        if depth >= self.recipe.max_depth or len(rows) < self.fewest or counts.max() == len(rows):
             return None
         x, y = self.x[rows], self.y[rows]
         if gates is None:
@@ -236,6 +252,14 @@ def _module(root: Any) -> Any:
             "a DLGNShallow or a fitted DLGNClassifier"
         )
     return module
+
+
+def _root_gates(root: Any, inputs: int) -> Floats:
+    """`_gates` of what was trained for the root; WrongShape where it takes another width."""
+    gates = _gates(_module(root))
+    if gates.shape[1] != inputs + 1:
+        raise WrongShape(f"the root takes {gates.shape[1] - 1} inputs, and X has {inputs}")
+    return gates
 
 
 def _gates(module: Any) -> Floats:

@@ -45,9 +45,7 @@ def as_matrix(
     if on_bad_rows not in ("raise", "skip"):
         raise DataError(f"on_bad_rows must be 'raise' or 'skip', got {on_bad_rows!r}")
     frame = open_table(X)
-    values, names = (
-        (as_floats(X), tuple(columns)) if frame is None else as_columns(frame, columns, width)
-    )
+    values, names = numbers_of(X if frame is None else frame, columns, width)
     if len(values) == 0:
         raise EmptyData("the data hold 0 rows: give at least one")
     if width is not None and values.shape[1] != width:
@@ -56,6 +54,16 @@ def as_matrix(
             f" (data of shape {values.shape})"
         )
     return replace(_finite(values, names, on_bad_rows), origin=origin_of(frame))
+
+
+def numbers_of(
+    X: Any, columns: Sequence[str] = (), width: int | None = None
+) -> tuple[Floats, tuple[str, ...]]:
+    """The numbers of a table, by name, or of an array; NaN and infinity are still in them."""
+    frame = open_table(X)
+    if frame is None:
+        return as_floats(X), tuple(columns)
+    return as_columns(frame, columns, width)
 
 
 def _finite(values: Floats, names: tuple[str, ...], on_bad_rows: str) -> Matrix:

@@ -27,8 +27,9 @@ from gatewise.dual.distilling.least_squares import (
     streamed,
 )
 from gatewise.dual.gating import Gated, Site, gated
+from gatewise.dual.labels import CONSTANT, Task, Truth, network_score, truth_of, whole_number
 from gatewise.dual.rows import rows_of
-from gatewise.errors import DataError, NotGated, WrongShape
+from gatewise.errors import DataError, NotGated
 from gatewise.ir.kinds import Pieces
 from gatewise.ir.network import Network
 
@@ -59,7 +60,8 @@ class Distilled:
     layers: how each layer's gates agree; score: (trained, distilled) share of right labels, or R2
     of a regression, on the fitted rows with labels, held_score on the held-out ones; change,
     held_change: root mean square of the outputs' change over that of the trained outputs about
-    their mean; rank: of the inputs; refitted: nodes with new weights; notes.
+    their mean (NaN where those are constant); rank: of the inputs; refitted: nodes with new
+    weights; notes.
     """
 
     network: Network
@@ -84,9 +86,7 @@ class Distilled:
             ("held-out rows", self.held_change, self.held_score),
         ):
             if change is not None:
-                lines.append(
-                    f"{name}: outputs change by {change:.3g} of their spread{_score(score)}"
-                )
+                lines.append(f"{name}: {_change(change)}{_score(score)}")
         return "\n".join([*lines, *self.notes])
 
 
@@ -97,6 +97,12 @@ def _line(layer: GateLayer) -> str:
         f"{layer.name[:17]:18}{layer.units:6d}{layer.agreement:9.2%}{layer.majority:10.2%}"
         f"{cells[0]:>10}{cells[1]:>10}"
     )
+
+
+def _change(change: float) -> str:
+    if math.isnan(change):
+        return "the trained outputs are constant"
+    return f"outputs change by {change:.3g} of their spread"
 
 
 def _score(score: tuple[float, float] | None) -> str:
@@ -114,44 +120,52 @@ def distill(
     y_test: Any = None,
     ridge: float = RIDGE,
     batch: int = BATCH,
+    task: Task | None = None,
 ) -> Distilled:
     """The network with its gates as half-spaces of the input, fitted to the rows X.
 
     refit: then the weights behind the first of them too, layer by layer. layers: positions of the
-    gate layers to replace, from 0 (default: all). y, y_test: labels, or targets of a regression,
-    for the scores before and after. ridge: of the least squares, in units of the mean second moment
+    gate layers to replace, from 0 (default: all). y, y_test: labels, or targets of a regression, as
+    `gates_know` takes them, for the scores before and after; task: where neither the network nor y
+    tells. ridge: of the least squares, in units of the mean second moment
     of the inputs, each by its range. Fully connected, skips included; a gate layer with positions
     (a convolution) is refused by name. What is lost is to be looked at, in `held_score`: a network
     whose gates are rarely on can lose much at an agreement of 95 %.
     """
     if not 0 <= ridge < math.inf:
         raise DataError(f"ridge must be 0 or more, got {ridge!r}")
+    whole_number(batch, 1, "batch")
     whole = gated(net)
     network = whole.network.to(torch.float64)
     sites = _chosen(whole, layers)
-    x = rows_of(network, X, least=2)
-    held = None if X_test is None else rows_of(network, X_test, "X_test", least=2)
-    inputs = Inputs.of(x, ridge, batch)
+    fitted = _Rows.of(network, X, y, ("X", "y"), task)
+    held = _held(network, X_test, y_test, fitted, task)
+    inputs = Inputs.of(fitted.x, ridge, batch)
     made = replaced(network, sites, planes_of(network, sites, inputs, batch))
     changed: tuple[str, ...] = ()
     if refit:
-        made, changed = refitted(network, made, sites, x, batch)
-    gaps = [_compare(network, made, sites, rows, batch) for rows in (x, held) if rows is not None]
-    scored = [
-        _scores(network, made, rows, labels, name)
-        for rows, labels, name in ((x, y, "y"), (held, y_test, "y_test"))
-    ]
+        made, changed = refitted(network, made, sites, fitted.x, batch)
+    parts = (network, made, sites, batch)
+    return _looked_at(parts, fitted, held, (inputs.rank, len(fitted.x), changed, inputs.notes()))
+
+
+def _looked_at(
+    parts: tuple[Network, Network, tuple[Site, ...], int],
+    fitted: _Rows,
+    held: _Rows | None,
+    rest: tuple[int, int, tuple[str, ...], tuple[str, ...]],
+) -> Distilled:
+    """Both networks on the fitted and the held-out rows."""
+    network, made, sites, batch = parts
+    gaps = [_compare(network, made, sites, rows.x, batch) for rows in (fitted, held) if rows]
     return Distilled(
         made,
         _table(sites, gaps),
-        scored[0],
-        scored[1],
+        fitted.scores(network, made),
+        held.scores(network, made) if held else None,
         gaps[0].change,
-        None if held is None else gaps[1].change,
-        inputs.rank,
-        len(x),
-        changed,
-        inputs.notes(),
+        gaps[1].change if held else None,
+        *rest,
     )
 
 
@@ -194,6 +208,7 @@ def _compare(
     planes = [f"{s.gate}.plane" for s in sites]
     kinds = [network.node(s.gate).kind for s in sites]
     alike, on = np.zeros(len(sites)), [torch.zeros(s.units) for s in sites]
+    first = network(x[:1])  # spread and total are of the distance to it: constant is 0
     moved = spread = total = x.new_zeros(network.outputs)
     old = streamed(network, [*names, network.output], x, batch)
     new = streamed(made, [*planes, made.output], x, batch)
@@ -204,14 +219,13 @@ def _compare(
             alike[i] += float((a == b).sum())
             on[i] += (a > 0).sum(0)
         f, g = before[-1].flatten(1), after[-1].flatten(1)
-        moved, spread, total = (
-            moved + (f - g).square().sum(0),
-            spread + f.square().sum(0),
-            total + f.sum(0),
-        )
+        away = f - first
+        moved = moved + (f - g).square().sum(0)
+        spread, total = spread + away.square().sum(0), total + away.sum(0)
     variance = float((spread - total.square() / len(x)).sum())
     majority = [float(torch.maximum(c, len(x) - c).mean()) / len(x) for c in on]
-    change = math.sqrt(float(moved.sum()) / variance) if variance > 0 else math.inf
+    still = variance <= len(x) * (CONSTANT * float(first.abs().max())) ** 2
+    change = math.nan if still else math.sqrt(float(moved.sum()) / variance)
     units = np.array([s.units for s in sites])
     return _Gaps(alike / (units * len(x)), np.array(majority), change)
 
@@ -231,31 +245,34 @@ def _table(sites: Sequence[Site], gaps: list[_Gaps]) -> tuple[GateLayer, ...]:
     )
 
 
-def _scores(
-    network: Network, made: Network, x: Tensor | None, y: Any, name: str
-) -> tuple[float, float] | None:
-    """The score before and after, where labels are given."""
-    if y is None:
+# -- the rows it is looked at on --
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Rows, what they are held against (None: no scores), and how both networks do on them."""
+
+    x: Tensor
+    truth: Truth | None
+
+    @classmethod
+    def of(cls, network: Network, X: Any, y: Any, names: tuple[str, str], task: Any) -> _Rows:
+        """From the table and the labels that were given, by their names in messages."""
+        x = rows_of(network, X, names[0], least=2)
+        return cls(x, None if y is None else truth_of(network, y, len(x), names[1], task))
+
+    def scores(self, network: Network, made: Network) -> tuple[float, float] | None:
+        """Before and after."""
+        if self.truth is None:
+            return None
+        return network_score(network, self.x, self.truth), network_score(made, self.x, self.truth)
+
+
+def _held(network: Network, X: Any, y: Any, fitted: _Rows, task: Any) -> _Rows | None:
+    """The held-out rows, if any; their labels are read as those of the fitted rows."""
+    if X is None and y is not None:
+        raise DataError("y_test was given without its rows; give X_test too")
+    if X is None:
         return None
-    if x is None:
-        raise DataError(f"{name} was given without its rows; give X_test too")
-    targets = np.asarray(y)
-    if len(targets) != len(x):
-        raise WrongShape(
-            f"{name} must hold one label for each of {len(x)} rows, got {targets.shape}"
-        )
-    return score(network, x, targets), score(made, x, targets)
-
-
-def score(network: Network, x: Tensor, y: NDArray[Any]) -> float:
-    """The share of right labels (names in network.classes, or positions); R2 of a regression."""
-    found = torch.cat([network(part) for part in x.split(BATCH)])
-    if network.task == "regression" or y.dtype.kind == "f":
-        targets = torch.as_tensor(y, dtype=found.dtype).reshape(found.shape)
-        off = (found - targets).square().sum()
-        return float(1 - off / (targets - targets.mean(0)).square().sum())
-    said = (found[:, 0] > 0).long() if network.outputs == 1 else found.argmax(1)
-    names = y.astype(str)
-    if network.classes and bool(np.isin(names, network.classes).all()):
-        return float((np.asarray(network.classes)[said.numpy()] == names).mean())
-    return float((said.numpy() == y).mean())
+    same = task if fitted.truth is None else fitted.truth.task
+    return _Rows.of(network, X, y, ("X_test", "y_test"), same)

@@ -21,11 +21,12 @@ from torch import Tensor
 
 from gatewise.dual.gating import Gated, gated, masks
 from gatewise.dual.kernels.path_kernel import npk
-from gatewise.errors import BadRows, DataError, NotGated, WrongShape
+from gatewise.dual.labels import Floats, signs_of, told_apart, whole_number
+from gatewise.dual.rows import rows_of
+from gatewise.errors import DataError, NotGated, WrongShape
 from gatewise.ir.kinds import Affine
 from gatewise.ir.network import Network, Node
 
-Floats = NDArray[np.float64]
 SWEEPS = 40  # of power and inverse iteration: the condition number to a few per cent
 NU_ROWS = 1000  # rows up to which `alignment` works out nu unasked
 
@@ -83,13 +84,20 @@ def centred_alignment(K: Any, y: Any) -> float:
     """
     k, _ = _kernel(K)
     targets = _targets(y, len(k))
-    targets = targets - targets.mean(0)
-    k = k - k.mean(0)
-    k -= k.mean(1, keepdim=True)
-    size = float(k.norm()) * float((targets.T @ targets).norm())
-    if size <= 1e-14 * float(torch.as_tensor(np.asarray(K)).norm().double()):
+    found = cosine(k, targets - targets.mean(0))
+    if np.isnan(found):
         raise DataError("the centred kernel is zero: it tells no two rows apart")
-    return float((targets * (k @ targets)).sum()) / size
+    return found
+
+
+def cosine(k: Tensor, targets: Tensor) -> float:
+    """Between H K H and Y Y^T, Y centred already; NaN where H K H is 0 within rounding."""
+    centred = k - k.mean(0)
+    centred -= centred.mean(1, keepdim=True)
+    size = float(centred.norm())
+    if size <= 1e-14 * float(k.norm()):
+        return float("nan")
+    return float((targets * (centred @ targets)).sum()) / size / float((targets.T @ targets).norm())
 
 
 def _kernel(K: Any) -> tuple[Tensor, float]:
@@ -108,20 +116,9 @@ def _kernel(K: Any) -> tuple[Tensor, float]:
 
 def _targets(y: Any, rows: int) -> Tensor:
     """-1 and +1 for two classes (rows, 1), one-hot columns for more."""
-    labels = np.asarray(y)
-    if labels.shape != (rows,):
-        raise WrongShape(f"y must hold one label for each of {rows} rows, got {labels.shape}")
-    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
-        bad = np.flatnonzero(~np.isfinite(labels))
-        raise BadRows(f"y holds NaN or infinity, in row {bad[0]} first", tuple(bad.tolist()))
-    classes = np.unique(labels)
-    if len(classes) < 2:
-        raise DataError(
-            f"alignment needs labels of two classes or more, all {rows} are {classes[0]!r}"
-        )
-    one_hot = labels[:, None] == classes
-    chosen = 2.0 * one_hot[:, 1:] - 1 if len(classes) == 2 else one_hot
-    return torch.from_numpy(chosen.astype(np.float64))
+    classes, codes = told_apart(y, rows)
+    signs = signs_of(codes, len(classes))
+    return torch.from_numpy(signs if len(classes) == 2 else (signs + 1) / 2)
 
 
 def _largest(k: Tensor) -> float:
@@ -196,11 +193,11 @@ def alignment(
     whole = gated(net)
     if not whole.sites:
         raise NotGated("the network has no gates, so they align with nothing")
-    if draws < 1:
-        raise DataError(f"draws must be 1 or more, got {draws}")
-    x = whole.network.rows(X)
-    targets = np.asarray(y)
-    _targets(targets, len(x))
+    whole_number(draws, 1, "draws")
+    x = rows_of(whole.network, X, least=2)
+    classes, targets = told_apart(y, len(x))
+    if bool((x == x[0]).all()):
+        raise DataError(f"all {len(x)} rows of X are the same, so no kernel tells them apart")
     asked = len(x) <= NU_ROWS if nu is None else nu
     generator = torch.Generator().manual_seed(seed)
     random = [gated(redrawn(whole.network, generator)) for _ in range(draws)]
@@ -208,6 +205,8 @@ def alignment(
     notes = []
     if any(n.jitter for _, found in [own, *others] for n in found):
         notes.append("singular: nu depends on the jitter that was added, see .nu")
+    if np.isnan([own[0], *(centred for centred, _ in others)]).any():
+        notes.append("nan: the same gates are on at all rows")
     return GateAlignment(
         ("inputs", *(s.at for s in whole.sites), "NPK"),
         np.array(own[0]),
@@ -215,7 +214,7 @@ def alignment(
         tuple(own[1]),
         tuple(tuple(found) for _, found in others),
         len(x),
-        tuple(np.unique(targets).tolist()),
+        tuple(classes.tolist()),
         tuple(notes),
     )
 
@@ -225,9 +224,10 @@ def _each(whole: Gated, x: Tensor, y: NDArray[Any], nu: bool) -> tuple[list[floa
     centred: list[float] = []
     found: list[Nu] = []
     for k in _kernels(whole, x):
-        flat = bool((k == k[0, 0]).all())  # gates that are on everywhere, or nowhere
-        centred.append(float("nan") if flat else centred_alignment(k, y))
-        if nu:
+        targets = _targets(y, len(y))
+        centred.append(cosine(torch.from_numpy(k), targets - targets.mean(0)))
+        if nu:  # none where the same gates are on at all rows
+            flat = bool(np.isnan(centred[-1]))
             found.append(Nu(float("nan"), float("inf"), 0.0) if flat else nu_alignment(k, y))
     return centred, found
 

@@ -15,11 +15,14 @@ import torch
 from numpy.typing import NDArray
 
 from gatewise.dual.gating import Gated, Site, gated
-from gatewise.errors import DataError, NotGated
+from gatewise.dual.rows import finite
+from gatewise.errors import DataError, NotGated, WrongShape
 from gatewise.ir.kinds import Affine, Pieces, Shape
 from gatewise.ir.network import INPUT, Network, Node
 from gatewise.linear.affine_map import magnitudes, rounding
 from gatewise.linear.collapse import by_rows
+from gatewise.tables.arrays import as_floats
+from gatewise.tables.words import counted
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -59,8 +62,7 @@ class GateHalfSpaces:
 
     def on(self, X: Any) -> NDArray[np.bool_]:
         """Which gates are on at the rows of X, (rows, units), from the half-spaces alone."""
-        x = np.asarray(X, np.float64)
-        z = x.reshape(len(x), -1) @ self.a.T + self.b
+        z = _points(X, self.a.shape[1]) @ self.a.T + self.b
         return np.asarray(z >= 0 if self.closed else z > 0)
 
 
@@ -142,6 +144,16 @@ def half_spaces(net: Network | Gated) -> HalfSpaces:
     for place, site in enumerate(whole.sites):
         _require_linear(network, site, place)
     return HalfSpaces(tuple(_half_spaces(network, site) for site in whole.sites))
+
+
+def _points(X: Any, inputs: int) -> Floats:
+    """X as finite (rows, inputs)."""
+    x = as_floats(X)
+    if x.shape[1] != inputs:
+        raise WrongShape(
+            f"these half-spaces take rows of {counted(inputs, 'input')}; X has {x.shape[1]} a row"
+        )
+    return finite(torch.from_numpy(x)).numpy() if len(x) else x
 
 
 def _half_spaces(network: Network, site: Site) -> GateHalfSpaces:

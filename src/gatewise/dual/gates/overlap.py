@@ -9,7 +9,7 @@ for a layer of w units; within a class a row is not compared with itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gatewise.dual.gating import Gated, gated, mask_of, pattern_of
-from gatewise.dual.rows import finite
-from gatewise.errors import DataError, EmptyData, NotGated
+from gatewise.dual.labels import Floats, classes_of, whole_number
+from gatewise.dual.rows import rows_of
+from gatewise.errors import DataError, NotGated
 from gatewise.ir.network import Network
 
-Floats = NDArray[np.float64]
 BATCH = 2048  # rows at once
 ALL = "all gates"
 
@@ -53,11 +53,15 @@ class Overlap:
 
     def within(self, shares: Floats | None = None) -> Floats:
         """Mean over pairs of rows of one class, (layers,); of `equal` unless given."""
-        return self._mean(shares, np.equal.outer(self.classes, self.classes2))
+        return self._mean(shares, self._alike())
 
     def between(self, shares: Floats | None = None) -> Floats:
         """Mean over pairs of rows of two classes, (layers,); NaN where there is one class."""
-        return self._mean(shares, ~np.equal.outer(self.classes, self.classes2))
+        return self._mean(shares, ~self._alike())
+
+    def _alike(self) -> NDArray[np.bool_]:
+        """Which classes of the two sets have one name (text and numbers never have)."""
+        return np.array([[a == b for b in self.classes2] for a in self.classes])
 
     def _mean(self, shares: Floats | None, where: NDArray[np.bool_]) -> Floats:
         """Over the classes where `where`, each weighed by its number of pairs."""
@@ -102,31 +106,41 @@ def overlap(
 
     X2 (and y2): a second set, each of whose rows is compared with each of X. pairs: also the
     (rows, rows2) counts of gates on at both, a layer each. Without `pairs` memory is a batch of
-    rows and two counters a unit, whatever the number of rows.
+    rows and two counters a unit, whatever the number of rows. Where X2 is given, y and y2 go
+    together: both sets have labels, or neither.
     """
     whole = gated(net)
     if not whole.sites:
         raise NotGated("the network has no gates, so there is no overlap of gates to measure")
-    mine = _counted(whole, X, y, batch, "X")
     same = X2 is None
-    theirs = mine if same else _counted(whole, X2, y2, batch, "X2")
-    tables = [_shares(a, b, mine, theirs, same) for a, b in zip(mine.on, theirs.on, strict=True)]
-    names = tuple(s.at for s in whole.sites)
+    _require(batch, same, y, y2)
+    x = rows_of(whole.network, X)
+    x2 = None if same else rows_of(whole.network, X2, "X2")
+    mine = _counted(whole, x, y, batch, "y")
+    theirs = mine if x2 is None else _counted(whole, x2, y2, batch, "y2")
     units = tuple(s.units for s in whole.sites)
+    equal, shared = zip(*_tables(mine, theirs, same), strict=True)
     return Overlap(
-        (*names, ALL),
+        (*(s.at for s in whole.sites), ALL),
         (*units, sum(units)),
-        mine.classes,
-        theirs.classes,
-        mine.rows,
-        theirs.rows,
-        _with_all([t[0] for t in tables], units),
-        _with_all([t[1] for t in tables], units),
+        *(mine.classes, theirs.classes),
+        *(mine.rows, theirs.rows),
+        _with_all(equal, units),
+        _with_all(shared, units),
         _with_all([a.mean(1) / np.maximum(mine.rows, 1) for a in mine.on], units),
         _with_all([b.mean(1) / np.maximum(theirs.rows, 1) for b in theirs.on], units),
         same,
-        _all_pairs(whole, X, X2, batch) if pairs else (),
+        _all_pairs(whole, x, x2, batch) if pairs else (),
     )
+
+
+def _require(batch: int, same: bool, y: Any, y2: Any) -> None:
+    """A batch has rows; two sets are both labelled or neither."""
+    whole_number(batch, 1, "batch")
+    if same and y2 is not None:
+        raise DataError("y2 was given without its rows: give X2 too")
+    if not same and (y is None) != (y2 is None):
+        raise DataError("y and y2 go together: give the labels of both sets of rows, or of neither")
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,38 +152,26 @@ class _Counts:
     on: list[NDArray[np.float64]]
 
 
-def _counted(whole: Gated, X: Any, y: Any, batch: int, name: str) -> _Counts:
-    """One pass over the rows."""
-    classes, codes = _coded(y, len(X), name)
+def _counted(whole: Gated, x: Tensor, y: Any, batch: int, name: str) -> _Counts:
+    """One pass over the rows; one class where there are no labels."""
+    classes: tuple[Any, ...] = ("all",)
+    codes = np.zeros(len(x), np.int64)
+    if y is not None:
+        named, codes = classes_of(y, len(x), name)
+        classes = tuple(named.tolist())
     on = [np.zeros((len(classes), s.units)) for s in whole.sites]
-    for part, found in _masks(whole, X, batch, name):
+    for part, found in _masks(whole, x, batch):
         which = codes[part, None] == np.arange(len(classes))
         for total, mask in zip(on, found, strict=True):
             total += which.T.astype(np.float32) @ mask.numpy()  # whole numbers below 2^24: exact
     return _Counts(classes, np.bincount(codes, minlength=len(classes)), on)
 
 
-def _coded(y: Any, rows: int, name: str) -> tuple[tuple[Any, ...], NDArray[np.int64]]:
-    """The classes, and the class of each row; one class where there are no labels."""
-    if rows == 0:
-        raise EmptyData(f"gate overlap needs at least one row, {name} has none")
-    if y is None:
-        return ("all",), np.zeros(rows, np.int64)
-    labels = np.asarray(y)
-    if labels.shape != (rows,):
-        raise DataError(
-            f"{name} has {rows} rows, so its labels must have shape ({rows},), got {labels.shape}"
-        )
-    classes, codes = np.unique(labels, return_inverse=True)
-    return tuple(classes.tolist()), codes
-
-
-def _masks(whole: Gated, X: Any, batch: int, name: str) -> Iterator[tuple[slice, list[Tensor]]]:
+def _masks(whole: Gated, x: Tensor, batch: int) -> Iterator[tuple[slice, list[Tensor]]]:
     """The masks (rows, units) of each site, float32, a batch of rows at a time."""
-    for start in range(0, len(X), batch):
-        part = slice(start, min(start + batch, len(X)))
-        x = finite(whole.network.rows(X[part]), name, start)
-        seen = pattern_of(whole, x)
+    for start in range(0, len(x), batch):
+        part = slice(start, min(start + batch, len(x)))
+        seen = pattern_of(whole, x[part])
         yield part, [mask_of(s, seen).flatten(1).to(torch.float32) for s in whole.sites]
 
 
@@ -177,6 +179,12 @@ def _pairs(rows: NDArray[np.int64], rows2: NDArray[np.int64], same: bool) -> Flo
     """How many pairs of rows there are of each two classes."""
     pairs = np.multiply.outer(rows, rows2).astype(float)
     return pairs - np.diag(rows).astype(float) if same else pairs
+
+
+def _tables(mine: _Counts, theirs: _Counts, same: bool) -> Iterator[tuple[Floats, Floats]]:
+    """(equal, shared) of each layer."""
+    for a, b in zip(mine.on, theirs.on, strict=True):
+        yield _shares(a, b, mine, theirs, same)
 
 
 def _shares(
@@ -194,19 +202,21 @@ def _shares(
     return (both + neither) * per, both * per
 
 
-def _with_all(shares: list[NDArray[np.float64]], units: tuple[int, ...]) -> Floats:
+def _with_all(shares: Sequence[Floats], units: tuple[int, ...]) -> Floats:
     """The layers' shares, and last their mean over all units."""
     table = np.stack(shares)
     return np.concatenate([table, np.average(table, 0, units)[None]])
 
 
-def _all_pairs(whole: Gated, X: Any, X2: Any, batch: int) -> tuple[NDArray[np.float32], ...]:
+def _all_pairs(
+    whole: Gated, x: Tensor, x2: Tensor | None, batch: int
+) -> tuple[NDArray[np.float32], ...]:
     """(rows, rows2) a layer: how many gates are on at both rows."""
-    mine = _packed(whole, X, batch)
-    theirs = mine if X2 is None else _packed(whole, X2, batch)
+    mine = _packed(whole, x, batch)
+    theirs = mine if x2 is None else _packed(whole, x2, batch)
     return tuple((a.float() @ b.float().T).numpy() for a, b in zip(mine, theirs, strict=True))
 
 
-def _packed(whole: Gated, X: Any, batch: int) -> list[Tensor]:
-    parts = [[m.bool() for m in found] for _, found in _masks(whole, X, batch, "X")]
+def _packed(whole: Gated, x: Tensor, batch: int) -> list[Tensor]:
+    parts = [[m.bool() for m in found] for _, found in _masks(whole, x, batch)]
     return [torch.cat(same) for same in zip(*parts, strict=True)]

@@ -11,6 +11,7 @@ A convolution uses one draw at all positions. f is linear in each weight, so not
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,12 +20,15 @@ import numpy as np
 from torch import Tensor
 
 from gatewise.dual.gating import Gated, gated
-from gatewise.dual.kernels.path_kernel import Floats, Tiles
+from gatewise.dual.kernels.path_kernel import Floats, Recursion, require_batch
 from gatewise.dual.kernels.program import Contract, Program, Start, plan
 from gatewise.dual.kernels.recursion import Variance, rounded
 from gatewise.errors import DataError
 from gatewise.ir.kinds import Affine
 from gatewise.ir.network import Network
+
+LARGEST_EXPONENT = 1000  # beyond, the 1 of a bias is lost beside the weights
+MARGIN = -280.0  # log10 of a product of factors that may come to fall below the smallest number
 
 Variances = Mapping[str, Variance | float] | str
 
@@ -66,7 +70,8 @@ def expected_kernel(
 
     variances: "fan_in" 1 / taps for weights and 1 for biases; "network" the mean squares of the
     network's own; or a Variance (or a number, for both) a node name. Weights used by two layers
-    are taken as two draws.
+    are taken as two draws. DataError where variances leave what float64 holds. The first weights
+    of a constant input are the folded numbers: see `constants`.
     """
     return _expected(net, X, X2, variances, batch, tangent=False)
 
@@ -89,11 +94,32 @@ def expected_tangent_kernel(
 def _expected(
     net: Network | Gated, X: Any, X2: Any, variances: Variances, batch: int | None, tangent: bool
 ) -> ExpectedKernel:
+    require_batch(batch)
     program = plan(gated(net))
     chosen = chosen_variances(program, variances)
-    values, exponent = Tiles(program, chosen, tangent=tangent, batch=batch)(X, X2)
+    values, exponent = Recursion(program, chosen, tangent=tangent, batch=batch)(X, X2)
+    with np.errstate(over="ignore"):
+        kernel = np.ldexp(values[-1], exponent)
+    _require_range(program, chosen, kernel, exponent)
     what = "E[tangent kernel]" if tangent else "E[f f']"
-    return ExpectedKernel(np.ldexp(values[-1], exponent), what, chosen, rounded(program))
+    return ExpectedKernel(kernel, what, chosen, rounded(program))
+
+
+def _require_range(
+    program: Program, chosen: Mapping[str, Variance], kernel: Floats, exponent: int
+) -> None:
+    """Refuse variances that took some number on the way out of what float64 holds."""
+    taps = {s.name: s.fan_in for s in program.steps if isinstance(s, Contract)}
+    factors = [v.weight * taps.get(n, 1) for n, v in chosen.items() if v.weight]
+    factors += [v.bias for v in chosen.values() if v.bias]
+    shrunk = sum(-math.log10(f) for f in factors if f < 1)
+    lost = shrunk > -MARGIN and bool((np.abs(kernel) < np.finfo(float).tiny).any())
+    if lost or exponent > LARGEST_EXPONENT or not np.isfinite(kernel).all():
+        low, high = min(factors, default=1.0), max(factors, default=1.0)
+        raise DataError(
+            f"the expected kernel leaves what float64 holds: variance times fan-in goes from "
+            f"{low:.1e} to {high:.1e}; give variances nearer to 1 / fan-in"
+        )
 
 
 def chosen_variances(program: Program, variances: Variances) -> dict[str, Variance]:

@@ -29,7 +29,7 @@ from gatewise.dual.kernels.recursion import (
     run,
     tile_rows,
 )
-from gatewise.dual.rows import rows_of, sides_of
+from gatewise.dual.rows import finite, rows_of, sides_of
 from gatewise.errors import DataError
 from gatewise.ir.network import Network
 
@@ -70,7 +70,7 @@ class PathKernel:
         start = ", paths from biases too" if self.biases else ""
         return (
             f"neural path kernel of {n} x {m} rows ({self.scale}): {paths}, {units} gates{start}\n"
-            f"{self.method}; relative rounding error at most {self.error:.1e}"
+            f"{self.method}; {rounding(self.scale, self.error)}"
         )
 
 
@@ -87,15 +87,19 @@ def npk(
     """H(x, x') for all pairs of rows of X (N, inputs) and X2 (N', inputs; default X).
 
     inputs=False puts 1 for <x, x'>: what the gates alone say. biases=False leaves out the paths
-    that start at biases. batch: rows a side of a tile, for networks that are no plain chain.
+    that start at biases. A constant input's first weights are the folded numbers (`constants`).
+    One number that scales a value is no weight. batch: rows a side of a tile (no plain chain).
     NotGated names the node of a network without on/off gates; DataError where "raw" overflows.
     """
     _require_scale(scale)
+    require_batch(batch)
     whole = gated(net)
     if whole.layers is not None:
         return _of_chain(whole, whole.layers, X, X2, scale, inputs, biases)
     program = plan(whole)
-    work = Tiles(program, constant=not inputs, batch=batch, variances=_variances(program, scale))
+    work = Recursion(
+        program, constant=not inputs, batch=batch, variances=_variances(program, scale)
+    )
     if not biases:
         work = work.without_biases()
     values = _scaled(work, X, X2, scale)
@@ -104,7 +108,7 @@ def npk(
         values,
         scale,
         _layers(whole.sites),
-        inputs,
+        inputs and program.sees_inputs,
         biases and any(_has_bias(s) for s in program.steps),
         rounded(program),
         method,
@@ -129,8 +133,10 @@ def npk_of_gates(
     from gatewise.dual.kernels.gram import gram, pack, relative_error
 
     _require_scale(scale)
-    first = pack([_hard(g) for g in gates])
-    second = None if gates2 is None else pack([_hard(g) for g in gates2])
+    first = pack(_layers_of_gates(gates, "gates"))
+    second = None if gates2 is None else pack(_layers_of_gates(gates2, "gates2"))
+    inputs = None if inputs is None else _numbers(inputs, "inputs")
+    inputs2 = None if inputs2 is None else _numbers(inputs2, "inputs2")
     options: dict[str, Any] = {"biases": biases, "scale": scale, "dtype": "float64"}
     values = gram(first, second, inputs, inputs2, **options)
     layers = tuple((f"gates {k}", u) for k, u in enumerate(first.units, 1))
@@ -140,16 +146,49 @@ def npk_of_gates(
     return PathKernel(values, scale, layers, inputs is not None, any(biases or ()), error, how)
 
 
+def rounding(scale: str, error: float) -> str:
+    """What is known of rounding, in words: it is relative to H, not to a cosine or a logarithm."""
+    if scale in ("raw", "normalised"):
+        return f"rounding error at most {error:.1e} H(|x|, |x'|)"
+    return f"no bound on rounding errors in scale '{scale}'"
+
+
 def _require_scale(scale: str) -> None:
     if scale not in get_args(Scale):
         raise DataError(f"scale must be one of {', '.join(get_args(Scale))}; got {scale!r}")
 
 
-def _hard(gates: Any) -> NDArray[Any]:
-    """Gates as bool where they are 0 and 1, else as numbers."""
-    values = gates.detach().cpu().numpy() if isinstance(gates, Tensor) else np.asarray(gates)
+def require_batch(batch: Any) -> None:
+    """A whole number of rows, 1 or more, or None."""
+    whole = isinstance(batch, int | np.integer) and not isinstance(batch, bool)
+    if batch is not None and not (whole and batch >= 1):
+        raise DataError(f"batch must be a number of rows, 1 or more, or None; got {batch!r}")
+
+
+def _layers_of_gates(gates: Sequence[Any], name: str) -> list[NDArray[Any]]:
+    """Gates as bool where a layer is 0 and 1, else as numbers."""
+    if gates is None or len(gates) == 0:
+        raise DataError(f"{name} has no layers: give one array (rows, width) for each gate layer")
+    return [_hard(layer, f"{name} {k}") for k, layer in enumerate(gates, 1)]
+
+
+def _hard(gates: Any, name: str) -> NDArray[Any]:
+    held = gates.detach().cpu().numpy() if isinstance(gates, Tensor) else gates
+    if isinstance(held, np.ndarray) and held.dtype == bool and held.ndim:
+        return held
+    values = _numbers(held, name)
     hard = bool(((values == 0) | (values == 1)).all())
-    return values.astype(bool) if hard else values.astype(np.float64)
+    return values.astype(bool) if hard else values
+
+
+def _numbers(given: Any, name: str) -> Floats:
+    """A finite array (rows, ...) of its own, float64."""
+    values = given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)
+    if values.ndim < 1 or values.dtype.kind not in "biuf":
+        raise DataError(f"{name} must be numbers (rows, width), got {values.dtype} {values.shape}")
+    numbers = np.array(values, np.float64, order="C")
+    finite(torch.from_numpy(numbers), name, least=0)
+    return numbers
 
 
 def _layers(sites: tuple[Site, ...]) -> tuple[tuple[str, int], ...]:
@@ -205,7 +244,7 @@ def _ungated(
 
 
 @dataclass(frozen=True, eq=False)
-class Tiles:
+class Recursion:
     """The recursion over tiles of row pairs: at most `rows` rows a side."""
 
     program: Program
@@ -217,13 +256,13 @@ class Tiles:
     @property
     def rows(self) -> int:
         """Rows a side of a tile."""
-        return self.batch or tile_rows(self.program, 2 if self.tangent else 1)
+        return int(self.batch or tile_rows(self.program, 2 if self.tangent else 1))
 
-    def without_biases(self) -> Tiles:
+    def without_biases(self) -> Recursion:
         """The same with no path from a bias."""
         kept = {n: self.variances.get(n, Variance()).weight for n in self.program.weights}
         variances = {n: Variance(w, 0.0) for n, w in kept.items()}
-        return Tiles(self.program, variances, self.tangent, self.constant, self.batch)
+        return Recursion(self.program, variances, self.tangent, self.constant, self.batch)
 
     def parts(self, X: Any) -> list[Fields]:
         """Masks and numbers of each tile's rows."""
@@ -278,7 +317,7 @@ def _variances(program: Program, scale: Scale) -> dict[str, Variance]:
     return {s.name: Variance(1 / s.fan_in, 1.0) for s in steps}
 
 
-def _scaled(work: Tiles, X: Any, X2: Any, scale: Scale) -> Floats:
+def _scaled(work: Recursion, X: Any, X2: Any, scale: Scale) -> Floats:
     values, exponent = work(X, X2)
     single = values[0]
 

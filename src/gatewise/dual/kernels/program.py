@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from gatewise.dual.gating import CONSTANT, Gated, Site
+from gatewise.dual.kernels.constants import beginning, spread_index
 from gatewise.dual.kernels.views import (
     BARE,
     Labels,
     Move,
     Term,
+    diagonal,
     joined,
     masked,
     moved,
@@ -25,7 +27,7 @@ from gatewise.dual.kernels.views import (
     whole,
 )
 from gatewise.errors import NotGated
-from gatewise.ir.kinds import Affine, Taps, scale
+from gatewise.ir.kinds import Affine, Taps
 from gatewise.ir.network import INPUT, Node, fold
 
 OUTPUT = "the output"
@@ -85,12 +87,16 @@ class Pooled:
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """K = s^2 at every pair of positions: paths that start at a bias, or at a constant input."""
+    """K(q, q') = s^2 where positions share their weight: paths from a bias or a constant input.
+
+    kind (positions,): which weight of a unit a position has.
+    """
 
     name: str
     node: str
     bias: bool
     positions: int
+    kind: Tensor
 
 
 Step = Contract | Extend | Pooled | Start
@@ -120,6 +126,15 @@ class Program:
     pure: frozenset[str]
     full: frozenset[str]
     positions: dict[str, int]
+
+    @property
+    def sees_inputs(self) -> bool:
+        """Do some paths start at the input, not at a constant or a bias alone?"""
+        whole = self.gated
+        masked = {s.at: (s.value,) for s in whole.sites}
+        return any(
+            INPUT in masked.get(name, whole.network.node(name).inputs) for name in whole.values
+        )
 
     @property
     def weights(self) -> tuple[str, ...]:
@@ -182,9 +197,7 @@ class Planner:
             self.numbers.append(node.name)
             self.pure.add(node.name)
             return State(data=node.name, pure=True)
-        return (
-            self._scale(node, kind, inputs[0]) if kind.rule is scale else self._move(node, inputs)
-        )
+        return self._scale(node, kind, inputs[0]) if diagonal(node) else self._move(node, inputs)
 
     def output(self, state: State) -> None:
         """The mean over outputs of their kernels."""
@@ -247,14 +260,12 @@ class Planner:
 
     def _require_per_unit(self, node: Node, kind: Affine, terms: tuple[Term, ...]) -> None:
         """Positions of a unit share their factor, or are one place: else paths would differ."""
-        index = _spread_index(kind.weights[0], node)
+        index = spread_index(kind.weights[0], node)
         for term in terms:
             here = term.unit >= 0
             first = torch.full((term.grid[0],), -1)
             first[term.unit[here]] = index[here]
-            if int(kind.weights[0].numel()) > 1 and bool(
-                (first[term.unit[here]] != index[here]).any()
-            ):
+            if bool((first[term.unit[here]] != index[here]).any()):
                 raise NotGated(
                     f"node '{node.name}' ({node.layer}) has a factor for each position of a "
                     f"unit: its path kernel is not computed"
@@ -295,13 +306,10 @@ class Planner:
 
     def _start(self, node: Node, weight: Tensor, bias: bool) -> Term:
         """Paths that start here, one a number of the weight, at all the places it is used."""
-        unit = _spread_index(weight, node)
-        order = torch.argsort(unit, stable=True)
-        place = torch.empty_like(unit)
-        place[order] = torch.arange(len(unit)) % max(1, len(unit) // max(1, weight.numel()))
+        start = beginning(self.gated, node, weight)
         name = f"{node.name}: {'bias' if bias else 'constant'}"
-        term = whole(name, unit, place, self.labels)
-        self.steps.append(Start(name, node.name, bias, term.grid[1]))
+        term = whole(name, start.unit, start.place, self.labels)
+        self.steps.append(Start(name, node.name, bias, term.grid[1], start.kind))
         return term
 
 
@@ -314,12 +322,6 @@ class Entries:
     def units(self, y: Tensor) -> Tensor:
         """(rows, entries, 1)."""
         return self(y)
-
-
-def _spread_index(weight: Tensor, node: Node) -> Tensor:
-    """For each entry of the node's value, which number of the weight it is multiplied by."""
-    index = torch.arange(weight.numel()).reshape(weight.shape)
-    return index.expand(node.shape).reshape(-1)
 
 
 def _readings(

@@ -135,6 +135,9 @@ def _start(task: Run, step: Start, variance: float) -> Kernel:
     shape = task.shape(step.positions, full)
     parts = [variance, 1.0][: task.order]
     values = torch.tensor(parts, dtype=torch.float64).reshape(-1, *[1] * len(shape))
+    if full:
+        same = step.kind[:, None] == step.kind
+        values = values * same.double()[:, None, :]
     return Kernel(values.expand(-1, *shape), 0, full)
 
 

@@ -26,7 +26,7 @@ from gatewise.dual.gating import Chain, Gated, gated, pattern_of, value_input
 from gatewise.dual.kernels.gram import mirror, relative_error
 from gatewise.dual.kernels.packed import from_pattern
 from gatewise.dual.kernels.panels import Corner, Floats, prepare
-from gatewise.dual.kernels.path_kernel import npk
+from gatewise.dual.kernels.path_kernel import npk, rounding
 from gatewise.dual.kernels.sides import Scale
 from gatewise.dual.rows import sides_of
 from gatewise.errors import OutputError
@@ -64,7 +64,7 @@ class KernelFile:
         return (
             f"neural path kernel of {rows} x {columns} rows ({self.scale}, {self.dtype}, "
             f"{self.path.stat().st_size:,} bytes) in '{self.path}'\n"
-            f"relative rounding error at most {self.error:.1e}"
+            f"{rounding(self.scale, self.error)}"
         )
 
 
@@ -136,7 +136,9 @@ def _chain(
     seen = inputs and chain.constant_input is None
     gates = [from_pattern(pattern_of(whole, v, BATCH), chain.sites) for v in sides]
     work = torch.float64 if scale == "log" else kind
-    rows = [_values(whole, v, work) if seen else None for v in sides]
+    rows: list[Tensor | None] = [_values(whole, v, work) if seen else None for v in sides]
+    if not chain.sites and not seen:  # neither gates nor inputs tell how many rows there are
+        rows = [torch.ones(len(v), 1, dtype=work) for v in sides]
     starts = [biases and b is not None for b in chain.biases]
     more = (gates[1], rows[0], rows[1]) if len(sides) > 1 else (None, rows[0], None)
     plan = prepare(gates[0], *more, biases=starts, scale=scale, dtype=kind)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gatewise.errors import NotGated
-from gatewise.ir.kinds import Affine, Shape, pull
+from gatewise.ir.kinds import Affine, Shape, pull, scale
 from gatewise.ir.network import Node
 
 Factor = tuple[str, Tensor]  # the name of a field, and which of its entries sits at (unit, place)
@@ -89,6 +89,17 @@ def masked(term: Term, at: str, labels: Labels, node: Node) -> Term:
 
 
 # -- moves --
+
+
+def diagonal(node: Node) -> bool:
+    """Is it a diagonal weight: a factor for each unit? One number for all is a fixed coefficient.
+
+    A norm's scale is a weight for each channel, of one channel too.
+    """
+    kind = node.kind
+    if not isinstance(kind, Affine) or kind.rule is not scale:
+        return False
+    return kind.weights[0].numel() > 1 or node.layer == "BatchNorm"
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewise.dual.kernels.path_kernel import npk, npk_of_gates
-from gatewise.dual.machines.solvers import Floats, labels_of, ridge_machine, svm_machine
+from gatewise.dual.labels import Floats, spread_of, winners
+from gatewise.dual.machines.solvers import ridge_machine, svm_machine
 from gatewise.errors import DataError, missing
 from gatewise.ir.network import Network
 
@@ -84,8 +85,7 @@ class NPKClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                     f"`{name}` is one of {', '.join(map(repr, known))}, and it is "
                     f"{getattr(self, name)!r}"
                 )
-        self.mean_, spread = X.mean(0), X.std(0)
-        self.scale_ = np.where(spread > 0, spread, 1.0)
+        self.mean_, self.scale_ = X.mean(0), spread_of(X)
         if self.gates_from is None:
             self._draw(X.shape[1])
         self.X_fit_ = X
@@ -105,7 +105,8 @@ class NPKClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict(self, X: Any) -> NDArray[Any]:
         """The label of every row."""
         scores = self._scores(X)
-        return labels_of(scores, self.classes_)
+        found: NDArray[Any] = self.classes_[winners(scores)]
+        return found
 
     def _scores(self, X: Any) -> Floats:
         check_is_fitted(self)

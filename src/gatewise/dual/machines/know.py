@@ -19,19 +19,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gatewise.dual.gates.alignment import redrawn
+from gatewise.dual.gates.alignment import cosine, redrawn
 from gatewise.dual.gating import Gated, gated, masks
 from gatewise.dual.kernels.path_kernel import npk, npk_of_gates
-from gatewise.dual.machines.solvers import (
+from gatewise.dual.labels import (
     Floats,
-    KernelMachine,
     Task,
-    centred_targets,
-    labels_of,
-    quality,
-    ridge_machine,
+    Truth,
+    network_score,
+    require_two,
+    spread_of,
+    truth_of,
+    whole_number,
 )
-from gatewise.errors import DataError, NotGated, WrongShape
+from gatewise.dual.machines.solvers import KernelMachine, centred_targets, ridge_machine
+from gatewise.dual.rows import rows_of
+from gatewise.errors import DataError, NotGated
 from gatewise.ir.kinds import Affine, scale
 from gatewise.ir.network import Network, Node
 
@@ -82,7 +85,10 @@ class GatesKnow:
 
     def __getitem__(self, kernel: str) -> Known:
         """The figures of one kernel by its name."""
-        return next(k for k in self.kernels if k.kernel == kernel)
+        found = {k.kernel: k for k in self.kernels}
+        if kernel not in found:
+            raise KeyError(f"no kernel {kernel!r}; there are {', '.join(found)}")
+        return found[kernel]
 
     def __str__(self) -> str:
         what = "accuracy" if self.task == "classification" else "R2"
@@ -139,12 +145,12 @@ def gates_know(
 ) -> GatesKnow:
     """Test accuracy of the network and of ridge machines on its gates, random gates, each layer.
 
-    X (rows, inputs), y: labels (as the network's classes say them, or 0 .. outputs - 1), or numbers
-    of a regression. X_test, y_test: rows the network never saw; without them a quarter of X is held
-    out of the machines' sight (a note says so). rows: at most so many to fit on and to test on.
-    ridge: in units of the kernel's mean diagonal; draws: of random weights (He normal, biases 0,
-    norms that neither scale nor shift). task: where neither the network nor y tells.
-    NotGated where gates are not on/off, DataError for labels of one class.
+    X (rows, inputs), y: labels (as the network's classes say them; 0 .. outputs - 1 where it says
+    none), or numbers of a regression. X_test, y_test: rows the network never saw; without them a
+    quarter of X is held out of the machines' sight (a note says so). rows: at most so many to fit
+    on and to test on. ridge: in units of the kernel's mean diagonal; draws: of random weights (He
+    normal, biases 0, norms that neither scale nor shift). task: where neither the network nor y
+    tells. NotGated where gates are not on/off, DataError for labels of one class.
     Memory: four matrices of rows x rows float64 at a time (0.8 GB for 5000).
     """
     whole = gated(net)
@@ -152,23 +158,30 @@ def gates_know(
         raise NotGated(
             "the network has no gates, so they know nothing: it is one linear map for all rows"
         )
-    if draws < 1 or rows < 4:
-        raise DataError(f"draws is 1 or more and rows 4 or more, got {draws} and {rows}")
+    whole_number(draws, 1, "draws")
+    whole_number(rows, 4, "rows")
     rng = np.random.default_rng(seed)
-    split = _split(whole.network, X, y, X_test, y_test, rows, task, rng)
-    generator = torch.Generator().manual_seed(seed)
-    others = [gated(fresh(whole.network, generator)) for _ in range(draws)]
+    split = _split(whole.network, (X, y, X_test, y_test), rows, task, rng)
     solver = _Solver(split, ridge)
+    kernels = _kernels(whole, solver, draws, torch.Generator().manual_seed(seed))
+    network = network_score(whole.network, split.test.x, split.test.truth)
+    error = _standard_error(network, len(split.test)) if split.labels else math.nan
+    sizes = (len(split.fit), len(split.test))
+    figures = (split.task, network, solver.linear(), kernels, *sizes, ridge)
+    return GatesKnow(*figures, error, solver.residual, _notes(split, error))
+
+
+def _kernels(
+    whole: Gated, solver: _Solver, draws: int, generator: torch.Generator
+) -> tuple[Known, ...]:
+    """The figures of every kernel, with the network's gates and with those of drawn weights."""
+    others = [gated(fresh(whole.network, generator)) for _ in range(draws)]
     own, *random = [list(solver.scores(g)) for g in (whole, *others)]
     names = (*((w, sum(s.units for s in whole.sites)) for w in WHOLE), *_layers(whole))
-    kernels = tuple(
+    return tuple(
         Known(name, units, own[i][0], _each(random, i, 0), own[i][1], _each(random, i, 1))
         for i, (name, units) in enumerate(names)
     )
-    network, linear = _network_score(whole.network, split), solver.linear()
-    error = _standard_error(network, len(split.test)) if split.labels else math.nan
-    figures = (split.task, network, linear, kernels, len(split.fit), len(split.test), ridge)
-    return GatesKnow(*figures, error, solver.residual, _notes(split, error))
 
 
 def _layers(whole: Gated) -> list[tuple[str, int]]:
@@ -201,117 +214,67 @@ def _notes(split: Split, error: float) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, eq=False)
-class Split:
-    """Rows to fit on and to test on; y: codes 0, 1, ... of labels, or (rows, outputs) numbers."""
+class _Part:
+    """Rows and what they are held against."""
 
-    fit: Tensor
-    y: NDArray[Any]
-    test: Tensor
-    y_test: NDArray[Any]
-    task: Task
+    x: Tensor
+    truth: Truth
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @classmethod
+    def of(cls, network: Network, X: Any, y: Any, names: tuple[str, str], task: Any) -> _Part:
+        """From the table and the labels that were given, by their names in messages."""
+        x = rows_of(network, X, names[0])
+        return cls(x, truth_of(network, y, len(x), names[1], task))
+
+    def take(self, rows: NDArray[np.int64]) -> _Part:
+        return _Part(self.x[torch.from_numpy(rows)], self.truth.take(rows))
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Rows to fit on and to test on; held_out: the second were taken from the first."""
+
+    fit: _Part
+    test: _Part
     held_out: bool
+
+    @property
+    def task(self) -> Task:
+        return self.fit.truth.task
 
     @property
     def labels(self) -> bool:
         """Is it a classification?"""
-        return self.task == "classification"
+        return self.fit.truth.labels
 
 
 def _split(
     network: Network,
-    X: Any,
-    y: Any,
-    X_test: Any,
-    y_test: Any,
+    tables: tuple[Any, Any, Any, Any],
     rows: int,
     task: Task | None,
     rng: np.random.Generator,
 ) -> Split:
+    X, y, X_test, y_test = tables
     if (X_test is None) != (y_test is None):
         raise DataError("X_test and y_test go together: give both or neither")
-    first = _Table.of(network, X, y, "X", "y")
-    chosen = task or _task(network, first.y)
-    order = rng.permutation(len(first.x))
+    first = _Part.of(network, X, y, ("X", "y"), task)
+    order = rng.permutation(len(first))
     if X_test is None:
         cut = max(1, len(order) // 4)
-        parts = (first.take(order[cut:][:rows]), first.take(order[:cut][:rows]))
+        fit, test = first.take(order[cut:][:rows]), first.take(order[:cut][:rows])
     else:
-        other = _Table.of(network, X_test, y_test, "X_test", "y_test")
-        places = rng.permutation(len(other.x))[:rows]
-        parts = (first.take(order[:rows]), other.take(places))
-    targets = [_coded(network, part.y) if chosen == "classification" else part.y for part in parts]
-    if chosen == "classification" and len(np.unique(targets[0])) < 2:
-        label = parts[0].y.tolist()[0]
-        raise DataError(
-            f"all {len(parts[0].y)} labels are {label!r}: what is in the gates shows only where "
-            "rows of at least two classes are told apart"
-        )
-    return Split(parts[0].x, targets[0], parts[1].x, targets[1], chosen, X_test is None)
-
-
-@dataclass(frozen=True, eq=False)
-class _Table:
-    x: Tensor
-    y: NDArray[Any]
-
-    @classmethod
-    def of(cls, network: Network, X: Any, y: Any, name: str, target: str) -> _Table:
-        x = network.rows(X if network.prepare is None else network.prepare(X))
-        values = np.asarray(y)
-        if not len(values) or len(values) != len(x):
-            raise WrongShape(
-                f"{name} has {len(x)} rows and {target} {len(values)}: give one each, and at least "
-                "one"
-            )
-        if not bool(torch.isfinite(x).all()):
-            raise DataError(f"{name} holds NaN or infinity: repair or leave out those rows")
-        return cls(x, values)
-
-    def take(self, rows: NDArray[np.int64]) -> _Table:
-        return _Table(self.x[torch.from_numpy(rows)], self.y[rows])
-
-
-def _task(network: Network, y: NDArray[Any]) -> Task:
-    """What the network says it does, else what y looks like."""
-    if network.task is not None:
-        return network.task
-    if network.classes or y.dtype.kind not in "iuf":
-        return "classification"
-    whole = y.ndim == 1 and bool((y == np.round(y)).all())
-    few = set(np.unique(y).tolist()) <= set(range(max(2, network.outputs))) if whole else False
-    return "classification" if few else "regression"
-
-
-def _coded(network: Network, y: NDArray[Any]) -> NDArray[np.int64]:
-    """Labels as the positions of the network's classes."""
-    if y.ndim != 1:
-        raise WrongShape(f"labels are one a row, (rows,), and y has shape {y.shape}")
-    count = max(2, network.outputs)
-    classes = network.classes or tuple(str(k) for k in range(count))
-    place = {name: k for k, name in enumerate(classes)}
-    labels = y.tolist()
-    found = [place.get(_name(label), -1) for label in labels]
-    if -1 in found:
-        label = labels[found.index(-1)]
-        raise DataError(
-            f"the label {label!r} is none of the network's classes ({', '.join(classes[:10])}): "
-            "read the model with classes=, or give labels as it says them"
-        )
-    return np.array(found)
-
-
-def _name(label: Any) -> str:
-    return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
-
-
-def _network_score(network: Network, split: Split) -> float:
-    out = np.concatenate([network(part).numpy() for part in split.test.split(1000)])
-    said = labels_of(out, np.arange(max(2, out.shape[1]))) if split.labels else out
-    if not split.labels and out.size != split.y_test.size:
-        raise WrongShape(
-            f"the network has {out.shape[1]} outputs, and y has shape {split.y_test.shape}"
-        )
-    return quality(said, split.y_test, split.labels)
+        other = _Part.of(network, X_test, y_test, ("X_test", "y_test"), first.truth.task)
+        fit, test = first.take(order[:rows]), other.take(rng.permutation(len(other))[:rows])
+    if not len(fit):
+        raise DataError("X has 1 row, and none is left to fit on: give more, or X_test")
+    if fit.truth.labels:
+        places = np.unique(fit.truth.values).tolist()
+        require_two([fit.truth.names[k] for k in places], len(fit))
+    return Split(fit, test, X_test is None)
 
 
 # -- random weights --
@@ -348,11 +311,11 @@ class _Solver:
 
     def __init__(self, split: Split, ridge: float) -> None:
         self.split, self.ridge, self.residual = split, ridge, 0.0
-        self.targets = centred_targets(split.y, split.task)[0]
+        self.targets = centred_targets(split.fit.truth.values, len(split.fit), split.task)[0]
 
     def scores(self, whole: Gated) -> Iterator[tuple[float, float]]:
         """(test score, alignment) of each kernel in turn: with inputs, without, each layer."""
-        fit, test = self.split.fit, self.split.test
+        fit, test = self.split.fit.x, self.split.test.x
         for inputs in (True, False):
             options: dict[str, Any] = {"scale": "cosine", "inputs": inputs}
             gram = npk(whole, fit, **options).values
@@ -368,27 +331,19 @@ class _Solver:
         if not gram.diagonal().any():  # no gate of the layer is on at any row
             return math.nan, math.nan
         machine = self.machine(gram)
-        score = machine.score(cross, self.split.y_test)
-        return score, _alignment(gram, self.targets)
+        score = machine.score(cross, self.split.test.truth.values)
+        return score, cosine(torch.from_numpy(gram), torch.from_numpy(self.targets))
 
     def machine(self, gram: Floats) -> KernelMachine:
         """Ridge on a Gram matrix of the fitting rows."""
-        machine = ridge_machine(gram, self.split.y, ridge=self.ridge, task=self.split.task)
+        y = self.split.fit.truth.values
+        machine = ridge_machine(gram, y, ridge=self.ridge, task=self.split.task)
         self.residual = max(self.residual, machine.residual)
         return machine
 
     def linear(self) -> float:
         """Ridge on the inputs, standardised on the fitting rows, and a constant."""
-        fit, test = (x.flatten(1).numpy() for x in (self.split.fit, self.split.test))
-        mean, spread = fit.mean(0), fit.std(0)
-        spread = np.where(spread > 0, spread, 1.0)
+        fit, test = (part.x.flatten(1).numpy() for part in (self.split.fit, self.split.test))
+        mean, spread = fit.mean(0), spread_of(fit)
         a, b = (np.c_[(x - mean) / spread, np.ones(len(x))] for x in (fit, test))
-        return self.machine(a @ a.T).score(b @ a.T, self.split.y_test)
-
-
-def _alignment(gram: Floats, targets: Floats) -> float:
-    """<H K H, Y Y^T> / (|H K H| |Y Y^T|) for centred targets Y; NaN where H K H is 0."""
-    k = gram - gram.mean(0)
-    k -= k.mean(1, keepdims=True)
-    size = float(np.linalg.norm(k) * np.linalg.norm(targets.T @ targets))
-    return float((targets * (k @ targets)).sum()) / size if size > 0 else math.nan
+        return self.machine(a @ a.T).score(b @ a.T, self.split.test.truth.values)

@@ -16,10 +16,17 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from gatewise.dual.labels import (
+    Floats,
+    Task,
+    quality,
+    require_task,
+    signs_of,
+    targets_of,
+    told_apart,
+    winners,
+)
 from gatewise.errors import DataError, WrongShape, missing
-
-Floats = NDArray[np.float64]
-Task = Literal["classification", "regression"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +64,8 @@ class KernelMachine:
         scores = self.scores(kernel)
         if self.classes is None:
             return scores[:, 0] if scores.shape[1] == 1 else scores
-        return labels_of(scores, self.classes)
+        found: NDArray[Any] = self.classes[winners(scores)]
+        return found
 
     def score(self, kernel: ArrayLike, y: ArrayLike) -> float:
         """The share of labels that are right; R2 of a regression."""
@@ -81,9 +89,9 @@ def ridge_machine(
     y: labels, or numbers (n,) or (n, outputs) of a regression. One ridge costs one Cholesky;
     several cost one spectrum together, and the one with the least leave-one-out error is taken.
     """
-    k = _square(gram, y)
+    k = _square(gram)
     unit = float(k.diagonal().mean())
-    centred, intercept, classes = centred_targets(y, task)
+    centred, intercept, classes = centred_targets(y, len(k), task)
     targets = torch.from_numpy(centred)
     ridges = _ridges(ridge)
     solve = _by_cholesky if len(ridges) == 1 else _by_spectrum
@@ -106,8 +114,10 @@ def svm_machine(gram: ArrayLike, y: ArrayLike, *, C: float = 1.0) -> KernelMachi
         from sklearn.svm import SVC
     except ImportError:
         raise missing("scikit-learn", "sklearn", "an SVM on a kernel") from None
-    k = _square(gram, y).numpy()
-    targets, _, classes = centred_targets(y, "classification")
+    if np.asarray(C).dtype.kind not in "iuf" or np.ndim(C) or not 0 < C < np.inf:
+        raise DataError(f"C must be a finite number above 0, got {C!r}")
+    k = _square(gram).numpy()
+    targets, _, classes = centred_targets(y, len(k), "classification")
     unit = float(k.diagonal().mean())
     weights, intercept = np.zeros(targets.shape), np.zeros(targets.shape[1])
     for j, signs in enumerate(targets.T > 0):
@@ -117,60 +127,31 @@ def svm_machine(gram: ArrayLike, y: ArrayLike, *, C: float = 1.0) -> KernelMachi
     return KernelMachine("svm", weights, intercept, classes)
 
 
-def labels_of(scores: Floats, classes: NDArray[Any]) -> NDArray[Any]:
-    """The label of the largest score; of one score the second label where it is above 0."""
-    one = scores.shape[1] == 1
-    said: NDArray[Any] = classes[(scores[:, 0] > 0).astype(np.int64) if one else scores.argmax(1)]
-    return said
-
-
-def quality(found: ArrayLike, y: ArrayLike, labels: bool) -> float:
-    """The share of labels that are right, or R2 = 1 - |found - y|^2 / |y - mean y|^2."""
-    said, truth = np.asarray(found), np.asarray(y)
-    if labels:
-        return float((said == truth).mean())
-    truth = truth.reshape(len(truth), -1)
-    off = ((said.reshape(truth.shape) - truth) ** 2).sum()
-    spread = ((truth - truth.mean(0)) ** 2).sum()
-    return float(1 - off / spread) if spread else float("nan")
-
-
 # -- the targets --
 
 
-def centred_targets(y: ArrayLike, task: Task) -> tuple[Floats, Floats, NDArray[Any] | None]:
+def centred_targets(
+    y: ArrayLike, rows: int, task: Task
+) -> tuple[Floats, Floats, NDArray[Any] | None]:
     """(n, outputs) less their mean, the mean, the labels: +1 and -1 for a class and the others."""
-    values, classes = np.asarray(y), None
-    if task == "classification":
-        values, classes = signs_of(values)
-    values = np.asarray(values, np.float64).reshape(len(values), -1)
+    classes = None
+    if require_task(task) == "classification":
+        classes, codes = told_apart(y, rows)
+        values = signs_of(codes, len(classes))
+    else:
+        values = targets_of(y, rows)
     mean = values.mean(0)
     return values - mean, mean, classes
 
 
-def signs_of(y: NDArray[Any]) -> tuple[Floats, NDArray[Any]]:
-    """(n, classes) of +1 and -1, one column where there are two classes; and the classes."""
-    if y.ndim != 1:
-        raise WrongShape(f"labels have shape (rows,), got {y.shape}: give one label a row")
-    classes = np.unique(y)
-    if len(classes) < 2:
-        raise DataError(
-            f"all {len(y)} labels are {classes.tolist()[0]!r}: nothing is told apart, so there is "
-            "nothing to learn. Give rows of at least two classes"
-        )
-    signs = np.where(y[:, None] == classes, 1.0, -1.0)
-    return (signs[:, 1:] if len(classes) == 2 else signs), classes
-
-
-def _square(gram: ArrayLike, y: ArrayLike) -> Tensor:
+def _square(gram: ArrayLike) -> Tensor:
     values = np.asarray(gram, np.float64)
-    k = torch.from_numpy(values if values.flags.writeable else values.copy())
-    n = len(np.asarray(y))
-    if k.shape != (n, n) or n == 0:
+    if values.ndim != 2 or values.shape[0] != values.shape[1] or not len(values):
         raise WrongShape(
-            f"{n} targets need the Gram matrix of their rows, shape ({n}, {n}); got "
-            f"{tuple(k.shape)}"
+            f"a machine needs the Gram matrix of the rows, shape (rows, rows); got {values.shape}"
         )
+    usable = values.flags.writeable and min(values.strides) > 0
+    k = torch.from_numpy(values if usable else values.copy())
     if not bool(torch.isfinite(k).all()):
         raise DataError(
             "the Gram matrix holds NaN or infinity (a raw kernel of a deep wide net overflows): "

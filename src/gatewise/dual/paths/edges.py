@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from gatewise.dual.gating import CONSTANT, Gated, Site, gated
+from gatewise.dual.kernels.constants import beginning
+from gatewise.dual.kernels.views import diagonal
 from gatewise.dual.paths.graph import Floats, Ints, Layer, UnitGraph
 from gatewise.errors import DataError
-from gatewise.ir.kinds import Affine, Shape, scale
+from gatewise.ir.kinds import Affine, Shape
 from gatewise.ir.network import INPUT, Network, Node
 
 EDGES = 20_000_000  # about 40 bytes each, and three times that while they are sorted
@@ -106,11 +108,14 @@ class _Builder:
     def _constant(self, node: Node) -> _Value:
         """What a mask of a constant multiplies: weights of edges from the constant 1."""
         kind, size = node.kind, math.prod(node.shape)
-        factor = kind.weights[0] if isinstance(kind, Affine) else torch.ones(())
-        number = _places(factor, node.shape) if isinstance(kind, Affine) else np.full(size, -1)
         source = self._plain(np.zeros(size, np.int64))
-        edges = _Edges(np.arange(size), source, _entries(factor, node.shape), number)
-        return self._put(node, [edges], 1, factor.numel(), isinstance(kind, Affine))
+        if not isinstance(kind, Affine):
+            edges = _Edges(np.arange(size), source, np.ones(size), np.full(size, -1))
+            return self._put(node, [edges], 1, 1, False)
+        start = beginning(self.whole, node, kind.weights[0])
+        number = start.number.numpy()
+        edges = _Edges(np.arange(size), source, _entries(kind.weights[0], node.shape), number)
+        return self._put(node, [edges], start.kinds, int(number.max()) + 1, True)
 
     def _moved(self, node: Node, kind: Affine) -> _Value | None:
         """The value of a node that only puts entries elsewhere, or None."""
@@ -128,7 +133,7 @@ class _Builder:
         if kind.taps is not None:
             parts = [self._tapped(node, kind)]
             weighs, taps, numbers = True, kind.weights[0][0].numel(), kind.weights[0].numel()
-        elif kind.rule is scale:
+        elif diagonal(node):
             parts = [self._scaled(node, kind)]
             weighs, numbers = True, kind.weights[0].numel()
         else:

@@ -2,7 +2,8 @@
 
 The value v(p) is the product of the weights on the path, the feature phi_p(x) its start (an input,
 or 1 where it starts at a bias) times its gates. Where a weight is used in many places
-(convolution), the paths with the same weights are one bundle, and its feature is their sum.
+(convolution), or a value goes on by two ways with no weight between (z + relu(z)), the paths with
+the same weights are one bundle, and its feature is their sum.
 """
 
 from __future__ import annotations
@@ -198,12 +199,12 @@ def _bundled(
     features: Floats,
     f: Floats,
 ) -> PathTable:
-    """The table; where weights are shared, paths of one weight tuple and output are added up."""
+    """The table; paths of the same weights and output are one bundle: their features add up."""
     columns = graph.columns
     members = np.ones(len(values), np.int64)
-    if graph.shared:
-        key = np.concatenate([outputs[:, None], index], 1)
-        _, first, group = np.unique(key, axis=0, return_index=True, return_inverse=True)
+    key = np.concatenate([outputs[:, None], index], 1)
+    _, first, group = np.unique(key, axis=0, return_index=True, return_inverse=True)
+    if len(first) < len(values):
         order = np.argsort(group.reshape(-1), kind="stable")
         cuts = np.searchsorted(group.reshape(-1)[order], np.arange(len(first)))
         features = np.add.reduceat(features[:, order], cuts, axis=1)

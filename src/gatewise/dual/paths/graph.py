@@ -72,14 +72,6 @@ class UnitGraph:
         return len(self.indptr) - 1
 
     @property
-    def shared(self) -> bool:
-        """Is some weight on more than one edge?"""
-        return any(
-            la.weighs and la.last - la.first > len(np.unique(self.number[la.first : la.last]))
-            for la in self.layers
-        )
-
-    @property
     def columns(self) -> tuple[Layer, ...]:
         """The layers that have weights or biases: what a path is named by."""
         return tuple(

@@ -8,6 +8,7 @@ difference is printed. `layer_shares` divides f among the places where paths sta
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,13 +18,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gatewise.dual.rows import rows_of
+from gatewise.dual.gating import Gated
+from gatewise.dual.rows import require_network, rows_of
 from gatewise.errors import DataError
 from gatewise.ir.kinds import Affine, Pieces, Product, Shape, Winner, pull, push
 from gatewise.ir.network import INPUT, Network, Node, fixed_by_pattern, fold, fold_back
 from gatewise.ir.network import require_piecewise_affine as require_pieces
 from gatewise.linear.affine_map import AffineMap
 from gatewise.patterns.observe import pattern as pattern_of
+from gatewise.tables.frames import open_table
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -149,7 +152,9 @@ class LayerShares:
         return "\n".join([head, *rows, tail])
 
 
-def unit_shares(net: Network, X: Any, output: int | Sequence[int] | None = None) -> UnitShares:
+def unit_shares(
+    net: Network | Gated, X: Any, output: int | Sequence[int] | None = None
+) -> UnitShares:
     """h_i df/dh_i of every unit of every gate layer, for any piecewise-affine network.
 
     output: which one, for all rows or row by row; None: each row's own largest.
@@ -164,7 +169,9 @@ def unit_shares(net: Network, X: Any, output: int | Sequence[int] | None = None)
     return UnitShares(work.outputs, work.values, tuple(layers))
 
 
-def layer_shares(net: Network, X: Any, output: int | Sequence[int] | None = None) -> LayerShares:
+def layer_shares(
+    net: Network | Gated, X: Any, output: int | Sequence[int] | None = None
+) -> LayerShares:
     """How f divides among where paths start: <x, df/dx>, and <c, df/dc> for every bias c.
 
     output: which one, for all rows or row by row; None: each row's own largest.
@@ -187,9 +194,13 @@ def layer_shares(net: Network, X: Any, output: int | Sequence[int] | None = None
 class _Work:
     """The network in float64, its rows, and the output that is asked of each (a builder)."""
 
-    def __init__(self, net: Network, X: Any, output: int | Sequence[int] | None, task: str) -> None:
-        require_pieces(net, task)
-        self.network = net.to(torch.float64)
+    def __init__(
+        self, net: Network | Gated, X: Any, output: int | Sequence[int] | None, task: str
+    ) -> None:
+        network = net.network if isinstance(net, Gated) else net
+        require_network(network)
+        require_pieces(network, task)
+        self.network = network.to(torch.float64)
         self.x = rows_of(self.network, X)
         values = self.network(self.x)
         self.outputs = which_outputs(values, output)
@@ -310,8 +321,12 @@ def value_side(network: Network) -> set[str]:
 
 def one_row(network: Network, x: Any, name: str) -> Tensor:
     """x, however shaped, as the one row (1, *input_shape) that it holds."""
-    held = np.asarray(x)
-    row = rows_of(network, held.reshape(1, -1) if held.size == network.inputs else held)
+    if hasattr(x, "to_frame") and all(isinstance(n, str) for n in x.index):
+        x = x.to_frame().T  # a row of a pandas table keeps its names
+    if open_table(x) is None:
+        x = x if isinstance(x, Tensor) else np.asarray(x)
+        x = x.reshape(1, -1) if math.prod(x.shape) == network.inputs else x
+    row = rows_of(network, x, name)
     if len(row) != 1:
         raise DataError(f"{name} must be one row of {network.inputs} inputs, got {len(row)} rows")
     return row

@@ -23,7 +23,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gatewise.dual.rows import rows_of
+from gatewise.dual.gating import Gated
+from gatewise.dual.rows import require_network, rows_of
 from gatewise.dual.tangents.factors import Factor, Outer, Plan, Whole
 from gatewise.dual.tangents.weights import weights_of
 from gatewise.errors import DataError, InternalError
@@ -67,13 +68,13 @@ class TangentKernel:
 
 
 def tangent_kernel(
-    net: Network,
+    net: Network | Gated,
     X: Any,
     X2: Any = None,
     *,
     outputs: Outputs = "sum",
-    gates: Network | None = None,
-    nodes: Iterable[str] | None = None,
+    gates: Network | Gated | None = None,
+    nodes: str | Iterable[str] | None = None,
     tied: bool = True,
     batch: int | None = None,
 ) -> TangentKernel:
@@ -85,24 +86,61 @@ def tangent_kernel(
     nodes: only their weights count. tied: equal weights are one weight (a module used twice).
     batch: rows at once on their way through the network; memory is bounded without it.
 
-    A batch norm counts by its scale and offset in evaluation. Behind a step nothing flows back.
+    theta is the network's as it was read: a batch norm counts by s and c of s h + c in evaluation,
+    s = gamma / sqrt(var + eps) (tangent_split: by gamma and beta); V_1 of values that start from
+    ones is folded into a constant and is no weight. Nothing flows back behind a step.
     Raises UnsupportedLayer, naming the node, for weights that are no matrix over taps.
     """
-    weights = weights_of(net, nodes, tied)
-    seed, trace = _seed(net, outputs)
-    plan = Plan(net, weights, seed, trace, gates)
+    net = source_of(net)
+    weights, (seed, trace) = weights_of(net, nodes, tied), _seed(net, outputs)
+    plan = Plan(net, weights, seed, trace, _of_width(gates, net))
+    require_batch(batch)
     x = rows_of(net, X)
     x2 = None if X2 is None else rows_of(net, X2, "X2")
     with torch.no_grad():
         values = _tiled(plan, x, x2, batch)
     return TangentKernel(
         values if outputs == "full" else values[:, :, 0, 0],
-        f"output {outputs}" if isinstance(outputs, int) else f'outputs="{outputs}"',
+        f'outputs="{outputs}"' if isinstance(outputs, str) else f"output {outputs}",
         weights.size,
         tuple(dict.fromkeys(name for w in weights.weights for name in w.nodes)),
         gates is None,
         weights.notes,
     )
+
+
+def source_of(net: Network | Gated) -> Network:
+    """The Network itself, of one that was read as values and masks too."""
+    network = net.network if isinstance(net, Gated) else net
+    require_network(network)
+    return network
+
+
+def _of_width(gates: Network | Gated | None, net: Network) -> Network | None:
+    """The network that decides the gates, if it takes the same rows."""
+    if gates is None:
+        return None
+    other = source_of(gates)
+    if other.input_shape != net.input_shape:
+        raise DataError(
+            f"gates= must be a network of the same rows, of shape {net.input_shape}; it takes "
+            f"{other.input_shape}"
+        )
+    return other
+
+
+def require_batch(batch: Any) -> None:
+    """None, or a whole number of rows from 1."""
+    count = not isinstance(batch, bool) and isinstance(batch, int | np.integer)
+    if batch is not None and not (count and batch >= 1):
+        raise DataError(f"batch must be a whole number of rows, at least 1, got {batch!r}")
+
+
+def is_index(outputs: Any, count: int) -> bool:
+    """Does it name one of `count` outputs, from the front or from the back?"""
+    if isinstance(outputs, bool) or not isinstance(outputs, int | np.integer):
+        return False
+    return bool(-count <= outputs < count)
 
 
 def _seed(net: Network, outputs: Outputs) -> tuple[Tensor, bool]:
@@ -112,8 +150,8 @@ def _seed(net: Network, outputs: Outputs) -> tuple[Tensor, bool]:
         return torch.ones_like(eye[:1]), False
     if outputs in ("trace", "full"):
         return eye, outputs == "trace"
-    if isinstance(outputs, int) and -net.outputs <= outputs < net.outputs:
-        return eye[outputs : outputs + 1 or None], False
+    if is_index(outputs, net.outputs):
+        return eye[[int(outputs)]], False
     raise DataError(
         f'outputs must be "sum", "trace", "full" or an index below {net.outputs}, got {outputs!r}'
     )

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gatewise.dual.rows import finite
-from gatewise.dual.tangents.empirical import add_gram, mirror
+from gatewise.dual.tangents.empirical import add_gram, is_index, mirror, require_batch
 from gatewise.dual.tangents.factors import Factor, Outer, Whole, cheaper
 from gatewise.errors import DataError, UnsupportedLayer, WrongShape
 from gatewise.numeric import as_tensor
@@ -74,10 +74,18 @@ def tangent_split(
     are not part of theta. K^f is 0 for hard gates: a step has no derivative. Layers must be
     Linear, Conv1d, Conv2d (ungrouped, zero padding) or batch norms.
     seed: of the random vector of the check. Memory: the layers' inputs and gradients of all rows.
+
+    theta are the module's own parameters, as autograd has them: gamma and beta of a batch norm,
+    and V_1 of values that start from ones. tangent_kernel(gw.read(module)) differentiates by what
+    reading folds them into, s = gamma / sqrt(var + eps) and c, and leaves V_1 out, so its K is
+    another where a module has either.
     """
+    require_batch(batch)
     run = _Run(_copied(module), outputs)
     x = _rows(X, "X")
     x2 = None if X2 is None else _rows(X2, "X2")
+    for rows, name in ((x, "X"), (x if x2 is None else x2, "X2")):
+        run.try_one(rows, name)
     mine = run.factors(x, batch)
     theirs = mine if x2 is None else run.factors(x2, batch)
     value, feature = (_gram(mine, theirs, part, x2 is None) for part in ("value", "feature"))
@@ -132,7 +140,17 @@ class _Run:
         feature = {id(p) for p in module.feature_parameters()}  # type: ignore[operator]
         value = {id(p) for p in module.value_parameters()}  # type: ignore[operator]
         self.layers = dict(_layers(module, feature, value))
-        self.words = f"output {outputs}" if isinstance(outputs, int) else f'outputs="{outputs}"'
+        self.words = f'outputs="{outputs}"' if isinstance(outputs, str) else f"output {outputs}"
+
+    @torch.no_grad()
+    def try_one(self, x: Tensor, name: str) -> None:
+        """WrongShape where the module does not take a row like these."""
+        try:
+            self.module(x[:1])
+        except RuntimeError as error:
+            raise WrongShape(
+                f"the module does not take rows of {name}, of shape {tuple(x.shape[1:])}: {error}"
+            ) from error
 
     def seeds(self, y: Tensor) -> list[Tensor]:
         """One scalar a row for each gradient to take: f itself, or each output of a trace."""
@@ -140,8 +158,8 @@ class _Run:
             return [y.sum(1)]
         if self.outputs == "trace":
             return list(y.unbind(1))
-        if isinstance(self.outputs, int) and -y.shape[1] <= self.outputs < y.shape[1]:
-            return [y[:, self.outputs]]
+        if is_index(self.outputs, y.shape[1]):
+            return [y[:, int(self.outputs)]]
         raise DataError(
             f'outputs must be "sum", "trace" or an index below {y.shape[1]}, got {self.outputs!r}'
         )

@@ -54,13 +54,15 @@ class Weights:
         return sum(w.size for w in self.weights)
 
 
-def weights_of(network: Network, nodes: Iterable[str] | None = None, tied: bool = True) -> Weights:
+def weights_of(
+    network: Network, nodes: str | Iterable[str] | None = None, tied: bool = True
+) -> Weights:
     """The weights of a network, or of the named nodes alone; equal ones are one, if `tied`."""
     forms, live = _forms(network), _live(network)
     behind_steps = [name for name in forms if name not in live]
     forms = {name: form for name, form in forms.items() if name in live}
     if nodes is not None:
-        forms = _only(forms, list(nodes))
+        forms = _only(forms, [nodes] if isinstance(nodes, str) else list(nodes))
     held = {name: _affine(network.node(name).kind) for name in forms}
     groups = _groups(forms, held, tied)
     if not groups:
@@ -103,8 +105,10 @@ def _form(node: Node, network: Network, forms: dict[str, Form], behind: set[str]
         return "matrix"
     if not kind.weights and kind.bias is not None and len(node.inputs) == 1:
         return "bias" if _lacks_bias(network, node.inputs[0], forms) else None
+    if kind.rule is scale and node.layer == "BatchNorm":
+        return "scale"
     if kind.rule is scale and _learnt(kind.weights[0]):
-        return "scale" if node.layer == "BatchNorm" or behind.intersection(node.inputs) else None
+        return "scale" if behind.intersection(node.inputs) else None
     if node.layer in HOLD_WEIGHTS and any(w.is_floating_point() for w in kind.weights):
         raise UnsupportedLayer(
             f"node '{node.name}' ({node.layer}) holds weights that are not one matrix over taps "
