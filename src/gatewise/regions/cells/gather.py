@@ -11,8 +11,8 @@ from gatewise.regions.cells.bits import mixed
 
 
 def first_of(key: Any, used: Any) -> tuple[Any, Any]:
-    """place (all,): the number of each vertex among the distinct ones in use; first: where each
-    of those is. Distinct is by key; what no cell uses gets no number."""
+    """place (all,): the number of each vertex among the distinct ones in use (bool); first: where
+    each of those is. Distinct is by key; what no cell uses gets no number."""
     size = 1 << int(2 * len(key)).bit_length()
     table, place = np.full(size, -1, np.int64), np.full(len(key), -1, np.int64)
     first = np.empty(len(key), np.int64)
@@ -23,9 +23,8 @@ def first_of(key: Any, used: Any) -> tuple[Any, Any]:
 @kernel
 def _number(key: Any, used: Any, table: Any, place: Any, first: Any) -> int:
     n, last = 0, np.uint64(len(table) - 1)
-    for i in range(len(used)):
-        v = used[i]
-        if place[v] >= 0:
+    for v in range(len(used)):
+        if not used[v]:
             continue
         at = np.int64(mixed(key[v]) & last)
         while table[at] >= 0 and key[first[table[at]]] != key[v]:

@@ -142,11 +142,11 @@ def _gathered(run: _Run, found: list[Chunk]) -> Complex:
     network, where = run.plan.network, run.plan.slice
     k = where.dimension
     words = max(c.cells.mask.shape[1] for c in found)
-    start = np.cumsum([0] + [len(c.points.radius) for c in found])
-    pairs = list(zip(found, start[:-1], strict=True))
-    vertex = np.concatenate([c.cells.vertex + s for c, s in pairs])
+    ends = np.cumsum([len(c.points.radius) for c in found])
     key = np.concatenate([c.points.key for c in found])
-    place, first = first_of(key, vertex)
+    place, first = first_of(key, np.concatenate([_in_use(c) for c in found]))
+    own = zip(found, np.split(place, ends[:-1]), strict=True)
+    vertex = np.concatenate([at[c.cells.vertex] for c, at in own])
     position = np.concatenate([c.points.position for c in found])
     error = np.concatenate([c.points.radius for c in found])
     _check_keys(place, first, position, error)
@@ -154,7 +154,7 @@ def _gathered(run: _Run, found: list[Chunk]) -> Complex:
     who = np.concatenate([c.rows.who[c.cells.facet] for c in found])
     cells = Cells(
         starts(np.concatenate([np.diff(c.cells.ptr) for c in found])),
-        place[vertex],
+        vertex,
         np.concatenate(masks),
         starts(np.concatenate([np.diff(c.cells.facet_ptr) for c in found])),
         np.arange(len(who)),
@@ -180,6 +180,13 @@ def _gathered(run: _Run, found: list[Chunk]) -> Complex:
     )
 
 
+def _in_use(chunk: Chunk) -> NDArray[np.bool_]:
+    """Which of the chunk's vertices some cell has."""
+    used = np.zeros(len(chunk.points.radius), np.bool_)
+    used[chunk.cells.vertex] = True
+    return used
+
+
 def _widened(mask: NDArray[np.uint64], words: int) -> NDArray[np.uint64]:
     """Facet bits in so many words."""
     return mask if mask.shape[1] == words else np.pad(mask, ((0, 0), (0, words - mask.shape[1])))
@@ -190,6 +197,6 @@ def _check_keys(place: Ints, first: Ints, position: Floats, error: Floats) -> No
     used = np.flatnonzero(place >= 0)
     taken = first[place[used]]
     other = used[used != taken], taken[used != taken]
-    gap = np.abs(position[other[0]] - position[other[1]]).max(1, initial=0.0)
-    if (gap > error[other[0]] + error[other[1]]).any():
+    gap = np.abs(position[other[0]] - position[other[1]])
+    if (gap > (error[other[0]] + error[other[1]])[:, None]).any():
         raise InternalError("two vertices have one key: please report the network and the box")
