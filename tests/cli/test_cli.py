@@ -6,14 +6,12 @@ the seconds that importing torch takes.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +20,9 @@ import pytest
 from safetensors.numpy import load_file
 
 import onnx_files
-from gatewise.__main__ import main
+from commands import refused
+from commands import run as gatewise
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 FILES = [
     "cohorts.parquet",
     "maps.safetensors",
@@ -39,26 +37,6 @@ def process(*args: object, **more) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "gatewise", *map(str, args)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
     return subprocess.run(command, text=True, timeout=240, **pipes)
-
-
-def gatewise(*args: object) -> subprocess.CompletedProcess[str]:
-    """The same in this process: `main` itself, with its exit code and what it printed."""
-    argv, handlers = sys.argv, [signal.getsignal(s) for s in SIGNALS]
-    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
-    sys.argv = ["gatewise", *map(str, args)]
-    try:
-        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as done:
-            main()
-    finally:
-        sys.argv = argv
-        for number, handler in zip(SIGNALS, handlers, strict=True):
-            signal.signal(number, handler)
-    code = done.value.code
-    if isinstance(code, str):  # Python prints it and exits with 1
-        err.write(code + "\n")
-        code = 1
-    said = [s.flush() or s.buffer.getvalue().decode() for s in (out, err)]
-    return subprocess.CompletedProcess(sys.argv, code or 0, *said)
 
 
 def table(path: Path, n: int = 60, columns: int = 4, seed: int = 0) -> np.ndarray:
@@ -192,14 +170,6 @@ def test_an_old_result_is_replaced(done, tmp_path):
             == 0
         )
     assert sorted(p.name for p in (tmp_path / "o").iterdir()) == FILES
-
-
-def refused(result, *words: str) -> None:
-    assert result.returncode == 1
-    assert result.stderr.count("\n") == 1, result.stderr
-    assert result.stderr.startswith("gatewise: ")
-    for word in words:
-        assert word in result.stderr
 
 
 def test_mistakes_are_one_line(done, tmp_path):

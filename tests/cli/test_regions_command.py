@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
-import signal
 import subprocess
-import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -16,42 +12,14 @@ import pytest
 
 import gatewise as gw
 import onnx_files
-from gatewise.__main__ import main
+from commands import names, refused, run
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TABLES = ["regions.parquet", "summary.json"]
 
 
 def regions(*args: object) -> subprocess.CompletedProcess[str]:
-    """`gatewise regions` in this process, with its exit code and what it printed."""
-    argv, handlers = sys.argv, [signal.getsignal(s) for s in SIGNALS]
-    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
-    sys.argv = ["gatewise", "regions", *map(str, args)]
-    try:
-        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as done:
-            main()
-    finally:
-        sys.argv = argv
-        for number, handler in zip(SIGNALS, handlers, strict=True):
-            signal.signal(number, handler)
-    code = done.value.code
-    if isinstance(code, str):  # Python prints it and exits with 1
-        err.write(code + "\n")
-        code = 1
-    said = [s.flush() or s.buffer.getvalue().decode() for s in (out, err)]
-    return subprocess.CompletedProcess(sys.argv, code or 0, *said)
-
-
-def refused(result, *words: str) -> None:
-    assert result.returncode == 1, result.stdout
-    assert result.stderr.count("\n") == 1, result.stderr
-    assert result.stderr.startswith("gatewise: ")
-    for word in words:
-        assert word in result.stderr, result.stderr
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir())
+    """`gatewise regions ARGS`."""
+    return run("regions", *args)
 
 
 def summary(folder: Path) -> dict:
