@@ -10,6 +10,21 @@ from html.parser import HTMLParser
 
 import numpy as np
 
+# names that must come out as the text they are
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "</title></style><script>x",
+    r"$\frac{",
+    "a\nb\x00\u202eevil",
+    "列の名前",
+    "{{ 7 * 7 }}",
+    "]]><![CDATA[",
+    "&lt;b&gt;",
+    "\ud800",
+    "x" * 300,
+    "' onload='x",
+)
 TYPES = {"i1": np.int8, "i2": np.int16, "i4": np.int32, "f4": np.float32, "f8": np.float64}
 
 

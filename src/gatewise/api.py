@@ -15,12 +15,12 @@ from gatewise.explain.compute import require_finite
 from gatewise.explain.explainer import NetworkExplainer, Progress
 from gatewise.explain.explanation import Explanation, require_explanation
 from gatewise.explain.inputs import OnBadRows, inputs_of
-from gatewise.explain.names import at_least_one
 from gatewise.explain.names import feature_names as names_of
 from gatewise.explain.reasons import reason_codes
 from gatewise.ir.network import Network, require_piecewise_affine
 from gatewise.ir.pattern import Pattern
 from gatewise.linear.affine_map import AffineMap
+from gatewise.numeric import whole_number
 from gatewise.patterns import observe
 from gatewise.patterns.census import Census
 from gatewise.patterns.census import census as _census
@@ -65,7 +65,7 @@ def census(model: Model, X: Any, *, batch_size: int | None = None) -> Census:
 
     Memory beyond X and the answer is one batch and the distinct patterns.
     """
-    size = None if batch_size is None else at_least_one(batch_size, "batch_size")
+    size = None if batch_size is None else whole_number(batch_size, "batch_size")
     network, x = _inputs(model, X)
     found = _census(network, x, batch_size=size)
     require_finite(np.arange(len(x)), found.output.cpu())
@@ -305,7 +305,7 @@ def report(
     from gatewise.show.report import report as write
 
     results = _given(cohorts=cohorts, evaluation=evaluation, reasons=reasons, recourse=recourse)
-    return write(explanation, path, top=at_least_one(top, "top"), title=title, **results)
+    return write(explanation, path, top=whole_number(top, "top"), title=title, **results)
 
 
 def save(
@@ -330,7 +330,7 @@ def save(
     require_explanation(explanation, "save")
     files = _given(title=title, model=model, data=data, cohorts=cohorts)
     files |= _given(evaluation=evaluation, reasons=reasons, recourse=recourse)
-    return write(explanation, folder, top=at_least_one(top, "top"), **files)
+    return write(explanation, folder, top=whole_number(top, "top"), **files)
 
 
 def _given(**values: Any) -> dict[str, Any]:

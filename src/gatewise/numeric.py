@@ -7,6 +7,7 @@ terms differs from the exact one by at most gamma(n) * sum |a_i b_i|, in any ord
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from enum import IntEnum
 from typing import Any
@@ -62,6 +63,17 @@ def as_float_dtype(dtype: torch.dtype | str | None) -> torch.dtype:
     if chosen not in FLOATS:
         raise DataError(f"dtype must be float32 or float64, got {dtype!r}")
     return chosen
+
+
+def whole_number(value: Any, name: str, least: int = 1) -> int:
+    """A setting that counts something; True is no number here, nor is one written out."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if number < least or isinstance(value, bool | np.bool_):
+        raise DataError(f"{name} must be a whole number, at least {least}, got {value!r}")
+    return number
 
 
 def compiled(function: Compiled) -> Compiled:

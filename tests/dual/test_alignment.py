@@ -141,7 +141,7 @@ def test_a_network_that_cannot_be_aligned_is_refused():
         alignment(net, np.ones((2, 3)), [1, 1])
     for draws in (0, 1.5):
         with pytest.raises(
-            DataError, match=f"draws must be a whole number, 1 or more, got {draws}"
+            DataError, match=f"draws must be a whole number, at least 1, got {draws}"
         ):
             alignment(net, np.ones((2, 3)), [0, 1], draws=draws)
     with pytest.raises(EmptyData, match="X has 0 rows: give 2 or more"):

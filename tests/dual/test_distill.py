@@ -311,5 +311,5 @@ def test_bad_input_is_refused():
     with pytest.raises(DataError, match="ridge must be 0 or more"):
         distill(net, X, ridge=-1.0)
     for batch in (0, -1, 1.5):
-        with pytest.raises(DataError, match="batch must be a whole number, 1 or more, got"):
+        with pytest.raises(DataError, match="batch must be a whole number, at least 1, got"):
             distill(net, X, batch=batch)

@@ -248,7 +248,7 @@ def test_bad_input_is_refused_in_a_sentence(digits):
         gates_know(net, X, y, X_test=X_test * np.nan, y_test=y_test)
     with pytest.raises(DataError, match="or 'regression', got 'foo'"):
         gates_know(net, X, y, task="foo")
-    with pytest.raises(DataError, match="draws must be a whole number, 1 or more, got 0"):
+    with pytest.raises(DataError, match="draws must be a whole number, at least 1, got 0"):
         gates_know(net, X, y, draws=0)
     with pytest.raises(BadRows, match="y_test holds NaN or infinity in rows 0"):
         gates_know(net, X, y, X_test=X_test, y_test=y_test * np.nan)

@@ -114,7 +114,7 @@ def test_bad_input_is_refused():
     with pytest.raises(NotGated, match="has no gates"):
         overlap(mlp(3, 2), np.ones((2, 3)))
     for batch in (-1, 0, 1.5, True):
-        with pytest.raises(DataError, match="batch must be a whole number, 1 or more, got"):
+        with pytest.raises(DataError, match="batch must be a whole number, at least 1, got"):
             overlap(net, np.ones((2, 3)), batch=batch)
 
 

@@ -162,7 +162,7 @@ def test_the_words_say_how_little_single_paths_carry():
 @pytest.mark.parametrize(
     ("change", "error", "says"),
     [
-        ({"k": 0}, DataError, "k must be a whole number of paths, at least 1, got 0"),
+        ({"k": 0}, DataError, "k must be a whole number, at least 1, got 0"),
         ({"k": 2.5}, DataError, "k must be a whole number"),
         ({"k": True}, DataError, "k must be a whole number"),
         ({"x": np.zeros((3, 4))}, DataError, "x must be one row of 4 inputs, got 3 rows"),

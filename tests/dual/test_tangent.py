@@ -407,7 +407,7 @@ def test_the_error_of_the_split_is_measured(monkeypatch):
 @pytest.mark.parametrize("batch", [0, -1, 1.5, True, "2"])
 def test_batches_that_are_no_number_of_rows_are_refused(batch):
     module = models.DLGN((5, 6, 3), seed=0)
-    words = f"batch must be a whole number of rows, at least 1, got {batch!r}"
+    words = f"batch must be a whole number, at least 1, got {batch!r}"
     with pytest.raises(DataError, match=words):
         tangent_kernel(gw.read(module), np.ones((2, 5)), batch=batch)
     with pytest.raises(DataError, match=words):

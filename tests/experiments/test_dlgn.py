@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import math
 import os
 import subprocess
@@ -16,16 +15,6 @@ import torch
 import shared
 
 FOLDER = shared.ROOT / "experiments" / "lakshminarayanan2021dlgn"
-MODULES = ("data", "networks", "report", "run", "trials")
-
-
-@pytest.fixture
-def experiment(monkeypatch):
-    """The experiment's modules, under their own short names for the length of a test."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    yield importlib.import_module
-    for name in MODULES:
-        sys.modules.pop(name, None)
 
 
 @pytest.mark.parametrize("name", ["digits", "cifar"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import math
 import os
@@ -18,26 +17,8 @@ import torch.nn.functional as F
 import shared
 
 FOLDER = shared.ROOT / "experiments" / "lakshminarayanan2020npf"
-MODULES = ("alignment", "batched", "conv", "drawing", "experiment", "mnist", "reporting", "tables")
-MODULES += ("train", "run")
 PAGE = shared.ROOT / "docs" / "explanation" / "npf.md"
 KINDS = ("own", "frozen", "decoupled")
-
-
-@pytest.fixture
-def experiment(monkeypatch):
-    """The experiment's modules, under their own short names for the length of a test."""
-    for folder in (FOLDER.parent, FOLDER):
-        monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.setenv("MPLBACKEND", "Agg")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    for name in MODULES:
-        sys.modules.pop(name, None)
-    yield importlib.import_module
-    torch.set_num_threads(before)
-    for name in MODULES:
-        sys.modules.pop(name, None)
 
 
 # ---------------------------------------------------------------- forward and backward, written out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import subprocess
@@ -16,24 +15,7 @@ import torch.nn.functional as F
 import shared
 
 FOLDER = shared.ROOT / "experiments" / "dlgn2025oblique"
-MODULES = ("data", "drawing", "experiment", "learning", "reporting", "run")
 PAGE = shared.ROOT / "docs" / "explanation" / "oblique.md"
-
-
-@pytest.fixture
-def experiment(monkeypatch):
-    """The experiment's modules, under their own short names for the length of a test."""
-    for folder in (FOLDER.parent, FOLDER):
-        monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.setenv("MPLBACKEND", "Agg")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    for name in MODULES:
-        sys.modules.pop(name, None)
-    yield importlib.import_module
-    torch.set_num_threads(before)
-    for name in MODULES:
-        sys.modules.pop(name, None)
 
 
 SETTING = {"beta": 10.0, "lr": 0.02, "hidden": [8, 8], "init": "torch"}

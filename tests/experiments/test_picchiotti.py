@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import math
 import os
 import re
@@ -17,18 +16,7 @@ import shared
 
 FOLDER = shared.ROOT / "experiments" / "picchiotti2021clustering"
 EXPERIMENTS = ("titanic", "simulation")
-MODULES = ("common", "drawing", "simulation", "titanic", "run")
 PAGE = shared.ROOT / "docs" / "explanation" / "picchiotti.md"
-
-
-@pytest.fixture
-def experiment(monkeypatch):
-    """The experiment's modules, under their own short names for the length of a test."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    monkeypatch.setenv("MPLBACKEND", "Agg")
-    yield importlib.import_module
-    for name in MODULES:
-        sys.modules.pop(name, None)
 
 
 def small(common, name: str, **changes) -> dict:

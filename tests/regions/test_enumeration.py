@@ -401,9 +401,9 @@ def test_what_cannot_be_asked_is_refused_by_name() -> None:
         enumerate_regions(network, (1, -1))
     with pytest.raises(DataError, match="at most 8 free inputs, got 9"):
         enumerate_regions(read(default(9, 4, 1), 9), (-1, 1))
-    with pytest.raises(DataError, match="max_regions must be at least 1, got 0"):
+    with pytest.raises(DataError, match="max_regions must be a whole number, at least 1, got 0"):
         enumerate_regions(network, (-1, 1), max_regions=0)
-    with pytest.raises(DataError, match="workers must be at least 1, got 0"):
+    with pytest.raises(DataError, match="workers must be a whole number, at least 1, got 0"):
         enumerate_regions(network, (-1, 1), workers=0)
     with pytest.raises(DataError, match="points span fewer than 2 dimensions"):
         slice_through([0, 0], [1, 1], [2, 2])

@@ -17,21 +17,8 @@ from gatewise.errors import DataError, NotGated
 from gatewise.show import gates_page, gates_paths, gates_plots, gates_words
 from gatewise.show.gates_facts import Asked, gates, labels_of
 from gatewise.show.report import html as report_html
-from pages import Elements, outside, words
+from pages import HOSTILE, Elements, outside, words
 
-HOSTILE = (
-    "<script>alert(1)</script>",
-    '"><img src=x onerror=alert(1)>',
-    "</title></style><script>x",
-    r"$\frac{",
-    "a\nb\x00\u202eevil",
-    "列の名前",
-    "{{ 7 * 7 }}",
-    "]]><![CDATA[",
-    "&lt;b&gt;",
-    "x" * 300,
-    "' onload='x",
-)
 NAMES = ("<script>alert(1)</script>", '"><img src=x>', r"$\frac{", "{{ 7 * 7 }}", "a<b", "f")
 
 
@@ -108,9 +95,10 @@ def test_the_page_has_the_figures(found, page):
 
 
 def test_hostile_names_everywhere():
-    n = len(HOSTILE)
+    columns = [name for name in HOSTILE if name != "\ud800"]  # which no table takes
+    n = len(columns)
     net = dataclasses.replace(network(n, 5, 2), output_names=HOSTILE[:2])
-    frame = table(60, n, names=HOSTILE)
+    frame = table(60, n, names=columns)
     frame["y"] = np.where(frame["y"] == 1, HOSTILE[0], HOSTILE[1])
     g = gates(net, frame, Asked(labels="y"))
     page = gates_page.html(g, list(gates_page.drawn(g)), HOSTILE[2], {"Data": HOSTILE[0]})

@@ -13,22 +13,7 @@ from gatewise.ir.network import Node
 from gatewise.show import facts, say
 from gatewise.show.report import html, report
 from gatewise.show.scripts import scripts
-from pages import Elements, outside, payload, unpacked, words
-
-HOSTILE = (
-    "<script>alert(1)</script>",
-    '"><img src=x onerror=alert(1)>',
-    "</title></style><script>x",
-    r"$\frac{",
-    "a\nb\x00\u202eevil",
-    "列の名前",
-    "{{ 7 * 7 }}",
-    "]]><![CDATA[",
-    "&lt;b&gt;",
-    "\ud800",
-    "x" * 300,
-    "' onload='x",
-)
+from pages import HOSTILE, Elements, outside, payload, unpacked, words
 
 
 def test_the_check_for_outside_can_fail():

@@ -146,9 +146,10 @@ def _finite(values: NDArray[Any], name: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """What a network's outputs are held against: labels as places of its classes, (rows,), or
+    """What a network's outputs are held against.
 
-    the numbers of a regression, (rows, outputs). names: of the classes.
+    values: labels as places of its classes, (rows,), or the numbers of a regression, (rows,
+    outputs); names: of the classes.
     """
 
     task: Task
@@ -257,7 +258,7 @@ def quality(found: Any, y: Any, labels: bool) -> float:
     return float(1 - off / spread) if spread else float("nan")
 
 
-# -- columns and settings --
+# -- columns --
 
 
 def spread_of(X: Floats) -> Floats:
@@ -265,11 +266,3 @@ def spread_of(X: Floats) -> Floats:
     spread = X.std(0)
     constant = spread <= CONSTANT * np.abs(X).max(0)
     return np.asarray(np.where(constant, 1.0, spread))
-
-
-def whole_number(value: Any, least: int, name: str) -> int:
-    """A setting that counts something."""
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or value < least:
-        raise DataError(f"{name} must be a whole number, {least} or more, got {value!r}")
-    return int(value)

@@ -13,8 +13,9 @@ from gatewise.explain.compute import deviation
 from gatewise.explain.explanation import Explanation, explain
 from gatewise.explain.groups import groups_of
 from gatewise.explain.inputs import OnBadRows, inputs_of, reference_of, split_target
-from gatewise.explain.names import at_least_one, feature_names, pick_outputs
+from gatewise.explain.names import feature_names, pick_outputs
 from gatewise.ir.network import Network
+from gatewise.numeric import whole_number
 
 Progress = Callable[[str, int, int], None]
 
@@ -38,7 +39,7 @@ class NetworkExplainer:
         self.background = None if data is None else inputs_of(network, data, on_bad_rows)
         self.output, self.reference, self.groups = output, reference, groups
         self.margin, self.on_bad_rows = margin, on_bad_rows
-        self.batch_size = None if batch_size is None else at_least_one(batch_size, "batch_size")
+        self.batch_size = None if batch_size is None else whole_number(batch_size, "batch_size")
         pick_outputs(network, output)  # refused now, and not after a table was read
 
     def __call__(

@@ -71,11 +71,3 @@ def whole(asked: Any) -> int | None:
         return operator.index(asked)
     except TypeError:
         return None
-
-
-def at_least_one(value: Any, name: str) -> int:
-    """A whole number from 1 up; a number written out is none here."""
-    number = None if isinstance(value, str) else whole(value)
-    if number is None or number < 1:
-        raise DataError(f"{name} must be a whole number, at least 1, got {value!r}")
-    return number

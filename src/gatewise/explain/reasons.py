@@ -7,7 +7,6 @@ a row are a property of its rule; whether they survive is asked of the rule acro
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ from gatewise.explain.groups import columns_of, groups_of, settled
 from gatewise.explain.names import output_index
 from gatewise.explain.references import reference_row
 from gatewise.explain.stops import stops
+from gatewise.numeric import whole_number
 from gatewise.tables import counted
 
 Floats = NDArray[np.float64]
@@ -178,12 +178,7 @@ def reason_codes(
 
 
 def _require(k: Any, adverse: str, tie: float) -> None:
-    try:
-        whole = operator.index(k)
-    except TypeError:
-        whole = 0
-    if whole < 1 or isinstance(k, bool):
-        raise DataError(f"k must be a whole number, at least 1, got {k!r}")
+    whole_number(k, "k")
     if adverse not in ("low", "high"):
         raise DataError(
             f"adverse is {adverse!r}: say which side of the output is the adverse decision, 'low' "

@@ -42,10 +42,11 @@ class Asked(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """known (rows,): which rows have one; names (rows,) text, or None where they are numbers;
+    """Labels of the rows, as text and as the network's own answers.
 
-    values: as `gates_know` takes them, of the known rows; None, with `why`, where the labels are
-    none of the network's answers.
+    known (rows,): which rows have one; names (rows,) text, or None where they are numbers; values:
+    as `gates_know` takes them, of the known rows; None, with `why`, where the labels are none of
+    the network's answers.
     """
 
     known: NDArray[np.bool_]

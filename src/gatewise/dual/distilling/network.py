@@ -27,11 +27,12 @@ from gatewise.dual.distilling.least_squares import (
     streamed,
 )
 from gatewise.dual.gating import Gated, Site, gated
-from gatewise.dual.labels import CONSTANT, Task, Truth, network_score, truth_of, whole_number
+from gatewise.dual.labels import CONSTANT, Task, Truth, network_score, truth_of
 from gatewise.dual.rows import rows_of
 from gatewise.errors import DataError, NotGated
 from gatewise.ir.kinds import Pieces
 from gatewise.ir.network import Network
+from gatewise.numeric import whole_number
 
 BATCH = 2048  # rows at once
 RIDGE = 1e-2  # of 0 .. 0.1, the best on held-out MNIST rows for two of two trained nets
@@ -134,7 +135,7 @@ def distill(
     """
     if not 0 <= ridge < math.inf:
         raise DataError(f"ridge must be 0 or more, got {ridge!r}")
-    whole_number(batch, 1, "batch")
+    whole_number(batch, "batch")
     whole = gated(net)
     network = whole.network.to(torch.float64)
     sites = _chosen(whole, layers)

@@ -21,11 +21,12 @@ from torch import Tensor
 
 from gatewise.dual.gating import Gated, gated, masks
 from gatewise.dual.kernels.path_kernel import npk
-from gatewise.dual.labels import Floats, signs_of, told_apart, whole_number
+from gatewise.dual.labels import Floats, signs_of, told_apart
 from gatewise.dual.rows import rows_of
 from gatewise.errors import DataError, NotGated, WrongShape
 from gatewise.ir.kinds import Affine
 from gatewise.ir.network import Network, Node
+from gatewise.numeric import whole_number
 
 SWEEPS = 40  # of power and inverse iteration: the condition number to a few per cent
 NU_ROWS = 1000  # rows up to which `alignment` works out nu unasked
@@ -193,7 +194,7 @@ def alignment(
     whole = gated(net)
     if not whole.sites:
         raise NotGated("the network has no gates, so they align with nothing")
-    whole_number(draws, 1, "draws")
+    whole_number(draws, "draws")
     x = rows_of(whole.network, X, least=2)
     classes, targets = told_apart(y, len(x))
     if bool((x == x[0]).all()):

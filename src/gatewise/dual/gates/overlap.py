@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gatewise.dual.gating import Gated, gated, mask_of, pattern_of
-from gatewise.dual.labels import Floats, classes_of, whole_number
+from gatewise.dual.labels import Floats, classes_of
 from gatewise.dual.rows import rows_of
 from gatewise.errors import DataError, NotGated
 from gatewise.ir.network import Network
+from gatewise.numeric import whole_number
 
 BATCH = 2048  # rows at once
 ALL = "all gates"
@@ -136,7 +137,7 @@ def overlap(
 
 def _require(batch: int, same: bool, y: Any, y2: Any) -> None:
     """A batch has rows; two sets are both labelled or neither."""
-    whole_number(batch, 1, "batch")
+    whole_number(batch, "batch")
     if same and y2 is not None:
         raise DataError("y2 was given without its rows: give X2 too")
     if not same and (y is None) != (y2 is None):

@@ -20,12 +20,13 @@ import numpy as np
 from torch import Tensor
 
 from gatewise.dual.gating import Gated, gated
-from gatewise.dual.kernels.path_kernel import Floats, Recursion, require_batch
+from gatewise.dual.kernels.path_kernel import Floats, Recursion
 from gatewise.dual.kernels.program import Contract, Program, Start, plan
 from gatewise.dual.kernels.recursion import Variance, rounded
 from gatewise.errors import DataError
 from gatewise.ir.kinds import Affine
 from gatewise.ir.network import Network
+from gatewise.numeric import whole_number
 
 LARGEST_EXPONENT = 1000  # beyond, the 1 of a bias is lost beside the weights
 MARGIN = -280.0  # log10 of a product of factors that may come to fall below the smallest number
@@ -94,7 +95,8 @@ def expected_tangent_kernel(
 def _expected(
     net: Network | Gated, X: Any, X2: Any, variances: Variances, batch: int | None, tangent: bool
 ) -> ExpectedKernel:
-    require_batch(batch)
+    if batch is not None:
+        whole_number(batch, "batch")
     program = plan(gated(net))
     chosen = chosen_variances(program, variances)
     values, exponent = Recursion(program, chosen, tangent=tangent, batch=batch)(X, X2)

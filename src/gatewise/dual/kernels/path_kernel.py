@@ -32,6 +32,7 @@ from gatewise.dual.kernels.recursion import (
 from gatewise.dual.rows import finite, rows_of, sides_of
 from gatewise.errors import DataError
 from gatewise.ir.network import Network
+from gatewise.numeric import whole_number
 
 Floats = NDArray[np.float64]
 Scale = Literal["raw", "normalised", "cosine", "log"]
@@ -92,7 +93,8 @@ def npk(
     NotGated names the node of a network without on/off gates; DataError where "raw" overflows.
     """
     _require_scale(scale)
-    require_batch(batch)
+    if batch is not None:
+        whole_number(batch, "batch")
     whole = gated(net)
     if whole.layers is not None:
         return _of_chain(whole, whole.layers, X, X2, scale, inputs, biases)
@@ -156,13 +158,6 @@ def rounding(scale: str, error: float) -> str:
 def _require_scale(scale: str) -> None:
     if scale not in get_args(Scale):
         raise DataError(f"scale must be one of {', '.join(get_args(Scale))}; got {scale!r}")
-
-
-def require_batch(batch: Any) -> None:
-    """A whole number of rows, 1 or more, or None."""
-    whole = isinstance(batch, int | np.integer) and not isinstance(batch, bool)
-    if batch is not None and not (whole and batch >= 1):
-        raise DataError(f"batch must be a number of rows, 1 or more, or None; got {batch!r}")
 
 
 def _layers_of_gates(gates: Sequence[Any], name: str) -> list[NDArray[Any]]:

@@ -30,13 +30,13 @@ from gatewise.dual.labels import (
     require_two,
     spread_of,
     truth_of,
-    whole_number,
 )
 from gatewise.dual.machines.solvers import KernelMachine, centred_targets, ridge_machine
 from gatewise.dual.rows import rows_of
 from gatewise.errors import DataError, NotGated
 from gatewise.ir.kinds import Affine, scale
 from gatewise.ir.network import Network, Node
+from gatewise.numeric import whole_number
 
 WHOLE = ("inputs and gates", "gates alone")
 SAW_LABELS = (
@@ -158,8 +158,8 @@ def gates_know(
         raise NotGated(
             "the network has no gates, so they know nothing: it is one linear map for all rows"
         )
-    whole_number(draws, 1, "draws")
-    whole_number(rows, 4, "rows")
+    whole_number(draws, "draws")
+    whole_number(rows, "rows", 4)
     rng = np.random.default_rng(seed)
     split = _split(whole.network, (X, y, X_test, y_test), rows, task, rng)
     solver = _Solver(split, ridge)

@@ -33,6 +33,7 @@ from gatewise.dual.paths.shares import one_row, place, which_outputs
 from gatewise.errors import DataError
 from gatewise.ir.kinds import Shape
 from gatewise.ir.network import Network
+from gatewise.numeric import whole_number
 
 Sign = Literal["positive", "negative"]
 SHOWN = 10  # paths that a printed result names
@@ -256,7 +257,6 @@ def _bounds(graph: UnitGraph, c: Floats, start: Floats, signed: bool) -> NDArray
 
 
 def _require(k: int, sign: Any) -> None:
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-        raise DataError(f"k must be a whole number of paths, at least 1, got {k!r}")
+    whole_number(k, "k")
     if sign not in (None, "positive", "negative"):
         raise DataError(f"sign must be None, 'positive' or 'negative', got {sign!r}")

@@ -29,6 +29,7 @@ from gatewise.dual.tangents.factors import Factor, Outer, Plan, Whole
 from gatewise.dual.tangents.weights import weights_of
 from gatewise.errors import DataError, InternalError
 from gatewise.ir.network import Network
+from gatewise.numeric import whole_number
 from gatewise.tables.words import counted, listed
 
 Outputs = Literal["sum", "trace", "full"] | int
@@ -94,7 +95,8 @@ def tangent_kernel(
     net = source_of(net)
     weights, (seed, trace) = weights_of(net, nodes, tied), _seed(net, outputs)
     plan = Plan(net, weights, seed, trace, _of_width(gates, net))
-    require_batch(batch)
+    if batch is not None:
+        whole_number(batch, "batch")
     x = rows_of(net, X)
     x2 = None if X2 is None else rows_of(net, X2, "X2")
     with torch.no_grad():
@@ -127,13 +129,6 @@ def _of_width(gates: Network | Gated | None, net: Network) -> Network | None:
             f"{other.input_shape}"
         )
     return other
-
-
-def require_batch(batch: Any) -> None:
-    """None, or a whole number of rows from 1."""
-    count = not isinstance(batch, bool) and isinstance(batch, int | np.integer)
-    if batch is not None and not (count and batch >= 1):
-        raise DataError(f"batch must be a whole number of rows, at least 1, got {batch!r}")
 
 
 def is_index(outputs: Any, count: int) -> bool:

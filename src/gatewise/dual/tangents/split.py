@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gatewise.dual.rows import finite
-from gatewise.dual.tangents.empirical import add_gram, is_index, mirror, require_batch
+from gatewise.dual.tangents.empirical import add_gram, is_index, mirror
 from gatewise.dual.tangents.factors import Factor, Outer, Whole, cheaper
 from gatewise.errors import DataError, UnsupportedLayer, WrongShape
-from gatewise.numeric import as_tensor
+from gatewise.numeric import as_tensor, whole_number
 
 BATCH = 256  # rows at once on their way through the module
 Call = tuple[nn.Module, Tensor, Tensor]  # one use of a layer: what went in, what came out
@@ -80,7 +80,7 @@ def tangent_split(
     reading folds them into, s = gamma / sqrt(var + eps) and c, and leaves V_1 out, so its K is
     another where a module has either.
     """
-    require_batch(batch)
+    whole_number(batch, "batch")
     run = _Run(_copied(module), outputs)
     x = _rows(X, "X")
     x2 = None if X2 is None else _rows(X2, "X2")

@@ -8,7 +8,7 @@ import numpy as np
 
 from gatewise.errors import DataError
 from gatewise.explain.explanation import require_explanation
-from gatewise.explain.names import whole
+from gatewise.numeric import whole_number
 from gatewise.tables import listed
 
 MEASURES = ("mean", "p99", "max", "decisions")
@@ -44,7 +44,4 @@ def _is_number(value: Any) -> bool:
 
 def generator(seed: Any) -> np.random.Generator:
     """The random numbers of a seed."""
-    number = None if isinstance(seed, str) else whole(seed)
-    if number is None or number < 0:
-        raise DataError(f"seed must be a whole number, at least 0, got {seed!r}")
-    return np.random.default_rng(number)
+    return np.random.default_rng(whole_number(seed, "seed", 0))

@@ -20,7 +20,8 @@ from gatewise.explain.cohorts.scores import Fidelity, LocalMaps, Truth, truth
 from gatewise.explain.cohorts.search import Fit, Search, search
 from gatewise.explain.cohorts.words import Conjunction, assigned, described, formula, joined, placed
 from gatewise.explain.inputs import inputs_of
-from gatewise.explain.names import at_least_one, output_index
+from gatewise.explain.names import output_index
+from gatewise.numeric import whole_number
 from gatewise.tables import counted, is_table
 
 if TYPE_CHECKING:
@@ -202,8 +203,8 @@ def cohorts(
     index = output_index(output, explanation.output_names, "the explanation has")
     if max_rules is None:
         max_rules = DEFAULT_RULES if max_error is None else MOST_RULES
-    most = at_least_one(max_rules, "max_rules")
-    shares = [s for s in (1, 2, 4, 8) if s <= at_least_one(conjunctions, "conjunctions")]
+    most = whole_number(max_rules, "max_rules")
+    shares = [s for s in (1, 2, 4, 8) if s <= whole_number(conjunctions, "conjunctions")]
     rng = generator(seed)
     job = _job(explanation, index, holdout, rng)
     if measure == "decisions" and job.truth.level is None:

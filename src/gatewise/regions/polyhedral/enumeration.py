@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from gatewise.errors import DataError, InternalError
 from gatewise.ir.network import Network
 from gatewise.ir.pattern import Pattern, layout
+from gatewise.numeric import whole_number
 from gatewise.regions.cells.chunks import Chunk, span, starts
 from gatewise.regions.cells.gather import first_of, polygons
 from gatewise.regions.cells.pools import Cells
@@ -98,8 +99,8 @@ class _Run:
         progress: Progress | None,
     ) -> None:
         for name, asked in (("max_regions", most), ("workers", workers)):
-            if asked is not None and asked < 1:
-                raise DataError(f"{name} must be at least 1, got {asked}")
+            if asked is not None:
+                whole_number(asked, name)
         self.plan, self.most, self.workers, self.progress = (
             plan(network, where, most and most + 1),  # one more says that there are more
             most,
