@@ -106,8 +106,12 @@ class Pieces:
     @property
     def jumps(self) -> bool:
         """True where the value jumps at some knot: a step, a hard shrink."""
-        bends = (self.slopes[1:] - self.slopes[:-1]) * self.knots
-        return bool((bends + self.offsets[1:] - self.offsets[:-1] != 0).any())
+        most = max(t.ndim for t in (self.knots, self.slopes, self.offsets))
+        knots, slopes, offsets = (
+            t.reshape(len(t), *(1,) * (most - t.ndim), *t.shape[1:])
+            for t in (self.knots, self.slopes, self.offsets)
+        )
+        return bool(((slopes[1:] - slopes[:-1]) * knots + offsets[1:] - offsets[:-1] != 0).any())
 
     def __call__(self, z: Tensor) -> Tensor:
         if self.direct is not None:

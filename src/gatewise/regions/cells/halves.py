@@ -58,21 +58,30 @@ def edges_cut(d: int, words: int, s: Any, m: int, ups: int, downs: int) -> int:
     if d < 3 or not all_simple(d, words, s, m):
         return _edges_of_any(d, words, s, m, ups, downs)
     # every vertex has d facets: neighbours are those that differ in one facet for another
+    if ups > downs:  # the long side inside: it is done four at a time
+        return _one_apart(s, s.down, downs, s.up, ups, 1)
+    return _one_apart(s, s.up, ups, s.down, downs, 0)
+
+
+@inner
+def _one_apart(s: Any, some: Any, few: int, others: Any, many: int, side: int) -> int:
+    """Pairs of `some` and `others` that differ in one facet for another, to columns side and
+    1 - side of s.edge: how many."""
     found = 0
-    for j in range(downs):
-        s.low[j] = s.mask[s.down[j], 0]
-    for i in range(ups):
-        mine, hits = s.mask[s.up[i], 0], 0
-        for j in range(downs):
+    for j in range(many):
+        s.low[j] = s.mask[others[j], 0]
+    for i in range(few):
+        mine, hits = s.mask[some[i], 0], 0
+        for j in range(many):
             x = mine ^ s.low[j]
             y = x & (x - ONE)
             z = y & (y - ONE)
             s.flag[j] = z
             hits += z == 0
         if hits:
-            for j in range(downs):
+            for j in range(many):
                 if s.flag[j] == 0:
-                    s.edge[found, 0], s.edge[found, 1] = s.up[i], s.down[j]
+                    s.edge[found, side], s.edge[found, 1 - side] = some[i], others[j]
                     found += 1
     return found
 
@@ -181,31 +190,25 @@ def part(
 
 @inner
 def close(
-    words: int,
     stack: Any,
     s: Any,
     depth: int,
     at: int,
-    low: int,
     gap: int,
     high: int,
     facet_at: int,
     faces: int,
     row: int,
 ) -> None:
-    """The halves at..low and gap..high become the cells `depth` and `depth` + 1, side by side."""
-    for v in range(gap, high):
-        stack.vertex[low + v - gap] = stack.vertex[v]
-        for w in range(words):
-            stack.mask[low + v - gap, w] = stack.mask[v, w]
+    """The halves at..gap and gap..high become the cells `depth` and `depth` + 1, side by side."""
     other = facet_at + faces + 1
     for i in range(faces):
         stack.facet[other + i] = s.facet[i]
     stack.facet[facet_at + faces] = stack.facet[other + faces] = row
     spans = stack.spans
-    spans[depth, 0], spans[depth, 1] = at, low - at
+    spans[depth, 0], spans[depth, 1] = at, gap - at
     spans[depth, 2], spans[depth, 3] = facet_at, faces + 1
-    spans[depth + 1, 0], spans[depth + 1, 1] = low, high - gap
+    spans[depth + 1, 0], spans[depth + 1, 1] = gap, high - gap
     spans[depth + 1, 2], spans[depth + 1, 3] = other, faces + 1
 
 

@@ -235,19 +235,7 @@ def step(d: int, words: int, p: int, gate: Any, forced: Any, b: Any, needed: Any
         return lack
     low, high = part(words, kw, cut, faces, b.local, s, m, stack, at, gap, depth)
     meet(d, words, kw, cut, p, faces, crossed, low, high, depth, b, forced)
-    close(
-        words,
-        stack,
-        s,
-        depth,
-        at,
-        low + crossed,
-        gap,
-        high + crossed,
-        facet_at,
-        faces,
-        b.near.row[cut],
-    )
+    close(stack, s, depth, at, gap, high + crossed, facet_at, faces, b.near.row[cut])
     state[DEPTH] = depth + 2
     return DONE
 
