@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 import gatewise as gw
-from bilinear.layers import F64, BehindRelu, Stream, layer, random
+from bilinear.layers import F64, BehindRelu, Chunked, Stream, layer, random
 from gatewise.bilinear import (
     BilinearLayer,
+    bilinear_layers,
     by_degree,
     expansion,
     homogenised,
@@ -214,6 +215,12 @@ def test_a_whole_network_is_a_stack():
     some = stack(gw.read(module, X))
     torch.testing.assert_close(some(X), module(X).detach(), **EXACT)
     assert len(some.layers) == 2 and some.inputs == 5
+
+
+def test_a_network_that_begins_with_a_layer_is_a_stack():
+    net, X = gw.read(Chunked().double(), random(4, 5, seed=9)), random(4, 5, seed=3)
+    some = stack(net)
+    assert some.inputs == 5 and torch.equal(some(X), bilinear_layers(net)[0](X))
 
 
 def test_what_is_no_stack_is_refused():

@@ -51,6 +51,13 @@ def test_blocks_behind_a_residual_stream(shape):
     assert second.embedding is None
 
 
+def test_an_input_that_is_reshaped_is_reached_through_the_embedding():
+    net, X, y = read(lambda: nn.Sequential(nn.Flatten(), Stream()), 5, 1)
+    first, second = bilinear_layers(net)
+    at = X.flatten(1) @ first.embedding.mT + first.embedding_bias
+    torch.testing.assert_close(second(first(at)), y, rtol=1e-12, atol=1e-12)
+
+
 def test_behind_a_relu_the_relu_is_what_is_read():
     net, X, y = read(BehindRelu)
     layer = bilinear_layer(net)

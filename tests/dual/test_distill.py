@@ -17,9 +17,9 @@ import gatewise as gw
 import shared
 from gatewise import models
 from gatewise.dual.distilling.network import distill
-from gatewise.dual.labels import network_score, truth_of
 from gatewise.dual.machines.know import gates_know
 from gatewise.errors import BadRows, DataError, EmptyData, NotGated, WrongShape
+from gatewise.given.labels import network_score, truth_of
 
 
 def mlp(*sizes, seed=0):

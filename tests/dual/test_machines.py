@@ -17,11 +17,11 @@ import gatewise as gw
 from gatewise.dual.distilling.network import distill
 from gatewise.dual.gates.alignment import alignment, centred_alignment, nu_alignment
 from gatewise.dual.gates.overlap import overlap
-from gatewise.dual.labels import spread_of
 from gatewise.dual.machines import solvers
 from gatewise.dual.machines.know import gates_know
 from gatewise.dual.machines.solvers import quality, ridge_machine, svm_machine
 from gatewise.errors import BadRows, DataError, WrongShape
+from gatewise.given.labels import spread_of
 
 
 def features(n: int, d: int, seed: int) -> np.ndarray:

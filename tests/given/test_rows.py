@@ -1,4 +1,4 @@
-"""Rows of the dual view: columns by name, plain refusals."""
+"""Rows that analyses are given: columns by name, plain refusals."""
 
 import numpy as np
 import pandas as pd
@@ -8,8 +8,8 @@ from sklearn.neural_network import MLPClassifier
 from torch import nn
 
 import gatewise as gw
-from gatewise.dual.rows import rows_of
 from gatewise.errors import BadRows, DataError, EmptyData, WrongColumns, WrongShape
+from gatewise.given.rows import rows_of
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,5 @@ def test_bad_rows_are_refused_in_a_sentence(network, table) -> None:
 
 @pytest.mark.parametrize("ask", [gw.dual.npk, gw.dual.overlap, gw.dual.unit_shares])
 def test_a_model_that_was_not_read_is_refused(ask, table) -> None:
-    with pytest.raises(
-        DataError, match=r"takes a Network, as gw.read\(model\) gives it; got a Lin"
-    ):
+    with pytest.raises(DataError, match=r"a Network, as gw.read\(model\) makes it; got a Lin"):
         ask(nn.Linear(3, 2), table)

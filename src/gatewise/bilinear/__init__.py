@@ -28,6 +28,9 @@ if TYPE_CHECKING:
         qk_circuit,
         virtual_weight,
     )
+    from gatewise.bilinear.conversion.convert import to_bilinear
+    from gatewise.bilinear.conversion.converted import Converted
+    from gatewise.bilinear.conversion.module import fine_tune
     from gatewise.bilinear.deep.directions import top_directions
     from gatewise.bilinear.deep.expansion import by_degree, expansion
     from gatewise.bilinear.deep.stack import Stack, embedded, homogenised, stack
@@ -57,6 +60,7 @@ WHERE = {
     "BilinearLayer": "layer",
     "CP": "bases.cp",
     "Circuit": "circuits.weights",
+    "Converted": "conversion.converted",
     "Forms": "quadratic",
     "Frozen": "circuits.transformer",
     "HOSVD": "bases.hosvd",
@@ -80,6 +84,7 @@ WHERE = {
     "eigenvector_masks": "uses.masks",
     "embedded": "deep.stack",
     "expansion": "deep.expansion",
+    "fine_tune": "conversion.module",
     "folded": "layer",
     "forms": "quadratic",
     "freeze": "circuits.transformer",
@@ -111,6 +116,7 @@ WHERE = {
     "tensor": "tensors",
     "tensor_inner": "tensors",
     "three_way_identity": "tensors",
+    "to_bilinear": "conversion.convert",
     "top_directions": "deep.directions",
     "top_pairs": "circuits.pairs",
     "truncate": "deep.truncate",
@@ -123,6 +129,7 @@ __all__ = [
     "HOSVD",
     "BilinearLayer",
     "Circuit",
+    "Converted",
     "Forms",
     "Frozen",
     "Masks",
@@ -145,6 +152,7 @@ __all__ = [
     "eigenvector_masks",
     "embedded",
     "expansion",
+    "fine_tune",
     "folded",
     "forms",
     "freeze",
@@ -176,6 +184,7 @@ __all__ = [
     "tensor",
     "tensor_inner",
     "three_way_identity",
+    "to_bilinear",
     "top_directions",
     "top_pairs",
     "truncate",

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gatewise.bilinear.layer import BilinearLayer, checked
-from gatewise.bilinear.probe import LARGEST, affine_map
+from gatewise.bilinear.probe import LARGEST, Map, affine_map
 from gatewise.errors import DataError, NotBilinear
 from gatewise.ir.kinds import Affine, Product, kind_name
 from gatewise.ir.network import INPUT, Network, Node, fold
@@ -98,10 +98,10 @@ def _read(
     out = affine_map(net, (source, node.name), target, by_position)
     if sides[0] is None or sides[1] is None or out is None:
         return None
-    inside = affine_map(net, (INPUT,), source, by_position) if _reaches(net, source) else None
     skip = out.weights[0]
     positions = net.shape(source)[:-1] if by_position else ()
     positions = positions[next((i for i, n in enumerate(positions) if n > 1), len(positions)) :]
+    inside = _embedding(net, source, by_position, not positions)
     return checked(
         BilinearLayer(
             W=sides[0].weights[0],
@@ -119,6 +119,17 @@ def _read(
             positions=positions,
         )
     )
+
+
+def _embedding(net: Network, source: str, by_position: bool, single: bool) -> Map | None:
+    """How the layer's input depends on the network's, where that is affine.
+
+    A layer at a single position may read the input reshaped: all its entries are one vector then.
+    """
+    if not _reaches(net, source):
+        return None
+    found = affine_map(net, (INPUT,), source, by_position)
+    return affine_map(net, (INPUT,), source, False) if found is None and single else found
 
 
 # -- where a layer begins and ends --

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gatewise.dual.rows import require_network, rows_of
 from gatewise.errors import NotGated
+from gatewise.given.rows import require_network, rows_of
 from gatewise.ir.kinds import Affine, Pieces, Product, Shape, Winner, kind_name, scale
 from gatewise.ir.network import INPUT, Network, Node, fixed_by_pattern
 from gatewise.ir.pattern import Pattern

@@ -161,6 +161,10 @@ class Truth:
         """Is it a classification?"""
         return self.task == "classification"
 
+    def score(self, outputs: Floats) -> float:
+        """The share of right labels, or R2, of what a network gave (rows, outputs)."""
+        return quality(winners(outputs) if self.labels else outputs, self.values, self.labels)
+
     def take(self, rows: NDArray[np.int64]) -> Truth:
         """Those of some rows."""
         return Truth(self.task, self.values[rows], self.names)
@@ -228,9 +232,8 @@ def _said(label: Any) -> tuple[str, ...]:
 
 def network_score(network: Network, x: Tensor, truth: Truth) -> float:
     """The share of right labels, or R2, at the rows x, a batch at a time."""
-    found = torch.cat([network(part) for part in x.split(BATCH)]).cpu().double().numpy()
-    said = winners(found) if truth.labels else found
-    return quality(said, truth.values, truth.labels)
+    found = torch.cat([network(part) for part in x.split(BATCH)])
+    return truth.score(found.cpu().double().numpy())
 
 
 def winners(scores: Floats) -> NDArray[np.int64]:

@@ -19,7 +19,7 @@ def rows_of(network: Network, X: Any, name: str = "X", least: int = 1) -> Tensor
     """
     require_network(network)
     if isinstance(X, Tensor):
-        return finite(network.rows(X), name, least=least)
+        return finite(network.rows(X.detach()), name, least=least)
     table = X if network.prepare is None else network.prepare(X)
     numbers, _ = numbers_of(table, network.feature_names, network.inputs)
     return finite(network.rows(numbers), name, least=least)
@@ -29,7 +29,7 @@ def require_network(network: Any) -> None:
     """Models are read at the library's one door, and this room has none."""
     if not isinstance(network, Network):
         kind = type(network).__name__
-        raise DataError(f"the dual view takes a Network, as gw.read(model) gives it; got a {kind}")
+        raise DataError(f"give a Network, as gw.read(model) makes it; got a {kind}")
 
 
 def finite(x: Tensor, name: str = "X", start: int = 0, least: int = 1) -> Tensor:

@@ -1,13 +1,18 @@
-"""A bilinear transformer from a file of arrays (.npz) and the settings beside it (.json).
+"""A transformer from named arrays and settings: a state dict, or a .npz with a .json beside it.
 
-Names as in a torch state dict: embed.weight, blocks.i.attn.{q1,q2,k1,k2,v,o}_proj.weight,
-blocks.i.mlp.{w_m,w_n,w_proj}.weight, blocks.i.norm_{attn,mlp}.scale, final_norm.scale,
-unembed.weight. One head a layer, its pattern the product of two scores, rotary positions.
+Names: embed.weight, positions.weight, blocks.i.attn.{q,k,v,o}_proj.weight (two scores: q1, q2, k1
+and k2), blocks.i.mlp.{w_m,w_n,w_proj}.weight or .{V,W,P}.weight (of both, the first is what a gate
+acts on), blocks.i.norm_{attn,mlp}.scale, final_norm.scale, unembed.weight; a linear map's bias is
+its .bias. Heads are stacked: q, k and v are (heads w, d), o is (d, heads w). Settings: n_layers,
+d_head, rope_base (None: no rotary positions), norm_type; where not given, n_heads is 1, attention
+"bilinear" (the product of two scores) and gate "bilinear"; gate "swish" is z sigmoid(beta z), beta
+1 where not given.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,11 +20,21 @@ from typing import Any
 
 import numpy as np
 
-from gatewise.bilinear.circuits.parts import Norm, TransformerLayer, attention, mlp, norm
+from gatewise.bilinear.circuits.parts import (
+    MLP,
+    Attention,
+    Norm,
+    TransformerLayer,
+    attention,
+    mlp,
+    norm,
+    plain,
+)
 from gatewise.bilinear.circuits.transformer import Transformer
-from gatewise.errors import CorruptModel, ModelError, UnsafeModel
+from gatewise.errors import CorruptModel, DataError, ModelError, UnsafeModel, UnsupportedLayer
 
 SETTINGS = ("n_layers", "d_head", "rope_base", "norm_type")
+GATES = ("bilinear", "swish")
 
 
 def load_transformer(path: str | Path, config: str | Path | None = None) -> Transformer:
@@ -60,7 +75,11 @@ def _settings(path: Path) -> Mapping[str, Any]:
 
 
 def from_state(arrays: Mapping[str, Any], settings: Mapping[str, Any]) -> Transformer:
-    """The transformer of a state dict; every array is used, or the file is refused."""
+    """The transformer of a state dict; every array is used, or it is refused.
+
+    Of a trained models.BilinearTransformer: from_state(net.state_dict(), net.settings). settings
+    may hold token_names.
+    """
     missing = [name for name in SETTINGS if name not in settings]
     if missing:
         raise ModelError(f"the settings do not say {', '.join(missing)}")
@@ -71,7 +90,10 @@ def from_state(arrays: Mapping[str, Any], settings: Mapping[str, Any]) -> Transf
         _taken(left, "embed.weight"),
         _taken(left, "unembed.weight"),
         layers,
+        positions=left.pop("positions.weight", None),
         final_norm=_norm(left, "final_norm", kind),
+        unembedding_bias=left.pop("unembed.bias", None),
+        token_names=settings.get("token_names", ()),
     )
     if left:
         raise ModelError(f"'{min(left)}' is not part of a bilinear transformer as read here")
@@ -81,24 +103,73 @@ def from_state(arrays: Mapping[str, Any], settings: Mapping[str, Any]) -> Transf
 def _block(
     left: dict[str, Any], i: int, kind: str, settings: Mapping[str, Any]
 ) -> TransformerLayer:
-    def weight(name: str) -> Any:
-        return _taken(left, f"blocks.{i}.{name}.weight")
+    heads = _heads(left, f"blocks.{i}.attn", settings)
+    norms = [_norm(left, f"blocks.{i}.norm_{part}", kind) for part in ("attn", "mlp")]
+    return TransformerLayer(heads, _mlp(left, f"blocks.{i}.mlp", settings), *norms)
 
-    q, k = ([weight(f"attn.{side}{s}_proj") for s in (1, 2)] for side in "qk")
-    Q, K = (np.stack([np.asarray(a)[None] for a in side]) for side in (q, k))
+
+def _heads(left: dict[str, Any], where: str, settings: Mapping[str, Any]) -> Attention:
+    """The stacked heads apart: Q, K (factors, heads, w, d), V (heads, w, d), O (heads, d, w)."""
+    kind, H = str(settings.get("attention", "bilinear")), int(settings.get("n_heads", 1))
+    which = ("",) if kind == "softmax" else ("1", "2")
+
+    def rows(side: str, end: str) -> Any:
+        names = [f"{where}.{side}{i}_proj" for i in (which if side in "qk" else ("",))]
+        found = [_linear(left, name, end) for name in names]
+        if any(array is None for array in found):
+            return None
+        apart = [_apart(name, array, H) for name, array in zip(names, found, strict=True)]
+        return np.stack(apart) if side in "qk" else apart[0]
+
+    Q, K, V = (rows(side, "weight") for side in "qkv")
     if Q.shape[2] != int(settings["d_head"]):
-        raise ModelError(f"d_head is {settings['d_head']}, block {i} has queries of {Q.shape[2]}")
-    heads = attention(
+        raise ModelError(f"d_head is {settings['d_head']}, '{where}' has queries of {Q.shape[2]}")
+    O = np.asarray(plain(_taken(left, f"{where}.o_proj.weight")))  # noqa: E741
+    base = settings["rope_base"]
+    return attention(
         Q,
         K,
-        weight("attn.v_proj"),
-        weight("attn.o_proj"),
-        "bilinear",
-        rotary_base=float(settings["rope_base"]),
+        V,
+        _apart(f"{where}.o_proj", O.T, H).swapaxes(1, 2),
+        kind,
+        q_bias=rows("q", "bias"),
+        k_bias=rows("k", "bias"),
+        v_bias=rows("v", "bias"),
+        bias=left.pop(f"{where}.o_proj.bias", None),
+        rotary_base=None if base is None else float(base),
     )
-    inner = mlp(weight("mlp.w_m"), weight("mlp.w_n"), weight("mlp.w_proj"))
-    norms = [_norm(left, f"blocks.{i}.norm_{part}", kind) for part in ("attn", "mlp")]
-    return TransformerLayer(heads, inner, *norms)
+
+
+def _apart(name: str, array: Any, heads: int) -> Any:
+    """(heads w, ..) as (heads, w, ..)."""
+    if array.ndim < 1 or heads < 1 or len(array) % heads:
+        raise ModelError(f"'{name}' of shape {array.shape} does not hold {heads} heads")
+    return array.reshape(heads, -1, *array.shape[1:])
+
+
+def _linear(left: dict[str, Any], name: str, end: str) -> Any:
+    """A weight, which must be there, or a bias, which need not."""
+    if end == "bias" and f"{name}.bias" not in left:
+        return None
+    return np.asarray(plain(_taken(left, f"{name}.{end}")))
+
+
+def _mlp(left: dict[str, Any], where: str, settings: Mapping[str, Any]) -> MLP:
+    """z sigmoid(beta z) = silu(beta z) / beta, and z / 2 at beta = 0: scales of W and P."""
+    names = ("V", "W", "P") if f"{where}.V.weight" in left else ("w_m", "w_n", "w_proj")
+    W, V, P = (_linear(left, f"{where}.{name}", "weight") for name in names)
+    w, v, bias = (_linear(left, f"{where}.{name}", "bias") for name in names)
+    gate, beta = settings.get("gate", "bilinear"), float(settings.get("beta", 1.0))
+    if gate not in GATES:
+        raise UnsupportedLayer(f"gate must be one of {', '.join(GATES)}, got {gate!r}")
+    if not (math.isfinite(beta) and beta >= 0):
+        raise DataError(f"beta must be a number from 0, got {beta!r}")
+    curved = gate == "swish" and beta > 0
+    if gate == "swish":
+        s = beta if curved else 0.5
+        W, w = W * s, None if w is None else w * s
+        P = P / beta if curved else P
+    return mlp(W, V, P, w_bias=w, v_bias=v, bias=bias, activation="silu" if curved else None)
 
 
 def _norm(left: dict[str, Any], name: str, kind: str) -> Norm:

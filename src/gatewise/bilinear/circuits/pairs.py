@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gatewise.bilinear.circuits.parts import Floats, floats
-from gatewise.bilinear.circuits.transformer import Ints, Transformer
+from gatewise.bilinear.circuits.transformer import Ints, Transformer, require_transformer
 from gatewise.bilinear.circuits.weights import RMS, outputs_of, sources
 from gatewise.errors import DataError, NotBilinear
 
@@ -68,6 +68,7 @@ def strongest_token_pairs(
     Two different tokens cannot both come direct, so they are no pair. heads_only: skip-trigram ×
     skip-trigram alone. outputs: the logits to look at; None: all.
     """
+    require_transformer(model)
     if not 0 <= layer < len(model.layers):
         raise DataError(f"layer {layer} is not among the {len(model.layers)} layers")
     part = model.layers[layer].mlp

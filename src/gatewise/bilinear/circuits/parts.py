@@ -23,7 +23,7 @@ NORMS = ("none", "channel", "rmsnorm")
 
 def floats(name: str, value: Any, *shape: int) -> Floats:
     """The value as a finite float64 array of this shape (-1: any size)."""
-    held = _plain(value)
+    held = plain(value)
     try:
         array = np.array(held, dtype=np.float64)
     except (TypeError, ValueError):
@@ -41,7 +41,8 @@ def floats(name: str, value: Any, *shape: int) -> Floats:
     return array
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A torch tensor as a numpy array; anything else as it is."""
     return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value
 
 
@@ -180,7 +181,7 @@ def _lead(value: Any, axes: int) -> Any:
     """The array with leading axes of one until it has so many."""
     if value is None:
         return None
-    array = np.asarray(_plain(value))
+    array = np.asarray(plain(value))
     return array.reshape((1,) * max(axes - array.ndim, 0) + array.shape)
 
 

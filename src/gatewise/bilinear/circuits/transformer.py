@@ -24,7 +24,7 @@ from gatewise.bilinear.circuits.parts import (
     plus,
     turned,
 )
-from gatewise.errors import DataError, WrongShape
+from gatewise.errors import DataError, ModelError, WrongShape
 
 Ints = NDArray[np.int64]
 
@@ -141,8 +141,18 @@ def _require_width(i: int, layer: TransformerLayer, d: int) -> None:
     _fitting(f"the mlp norm of layer {i}", layer.mlp_norm, d)
 
 
+def require_transformer(model: Any) -> None:
+    """Refuses a torch module and anything else that is no Transformer."""
+    if not isinstance(model, Transformer):
+        raise ModelError(
+            f"circuits are of a bilinear.Transformer, got {type(model).__name__}: make one with "
+            "from_state(net.state_dict(), net.settings), or Transformer.from_arrays"
+        )
+
+
 def tokens_of(model: Transformer, tokens: Any) -> Ints:
     """Token numbers (.., n), each in the vocabulary; no more than the learned positions."""
+    require_transformer(model)
     held = np.asarray(tokens)
     if held.ndim < 1 or not held.size:
         raise WrongShape(f"tokens must be a row of at least one number, got shape {held.shape}")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewise.bilinear.circuits.parts import Attention, Floats, floats, plus, turned
-from gatewise.bilinear.circuits.transformer import Ints, Transformer
+from gatewise.bilinear.circuits.transformer import Ints, Transformer, require_transformer
 from gatewise.bilinear.layer import BilinearLayer
 from gatewise.errors import DataError, GatewiseError, NotBilinear, WrongShape
 
@@ -214,6 +214,7 @@ def _part(model: Transformer, layer: int, head: int) -> Attention:
 
 
 def _require_layer(model: Transformer, layer: int) -> None:
+    require_transformer(model)
     if not 0 <= layer < len(model.layers):
         raise DataError(f"layer {layer} is not among the {len(model.layers)} layers")
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from gatewise.bilinear.layer import BilinearLayer, folded, plus, with_one
 from gatewise.bilinear.reading import bilinear_layers
 from gatewise.errors import NotBilinear, WrongShape
-from gatewise.ir.network import Network
+from gatewise.ir.network import INPUT, Network
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,13 +110,14 @@ def _of_network(network: Network) -> Stack:
                 f"'{before.name}' ends: the network is no stack of bilinear layers"
             )
     first = layers[0]
-    if first.embedding is None or layers[-1].target != network.output:
-        end = first.source if first.embedding is None else layers[-1].target
+    reached = first.source == INPUT or first.embedding is not None
+    if not reached or layers[-1].target != network.output:
+        end = layers[-1].target if reached else first.source
         raise NotBilinear(
             f"there is more than affine maps between the network's ends and its bilinear layers, "
             f"at '{end}'"
         )
-    return Stack((embedded(first), *layers[1:]))
+    return Stack((first if first.embedding is None else embedded(first), *layers[1:]))
 
 
 def embedded(layer: BilinearLayer) -> BilinearLayer:

@@ -27,9 +27,9 @@ from gatewise.dual.distilling.least_squares import (
     streamed,
 )
 from gatewise.dual.gating import Gated, Site, gated
-from gatewise.dual.labels import CONSTANT, Task, Truth, network_score, truth_of
-from gatewise.dual.rows import rows_of
 from gatewise.errors import DataError, NotGated
+from gatewise.given.labels import CONSTANT, Task, Truth, network_score, truth_of
+from gatewise.given.rows import rows_of
 from gatewise.ir.kinds import Pieces
 from gatewise.ir.network import Network
 from gatewise.numeric import whole_number

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from gatewise.dual.gating import Gated, gated, masks
 from gatewise.dual.kernels.path_kernel import npk
-from gatewise.dual.labels import Floats, signs_of, told_apart
-from gatewise.dual.rows import rows_of
 from gatewise.errors import DataError, NotGated, WrongShape
+from gatewise.given.labels import Floats, signs_of, told_apart
+from gatewise.given.rows import rows_of
 from gatewise.ir.kinds import Affine
 from gatewise.ir.network import Network, Node
 from gatewise.numeric import whole_number

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from gatewise.dual.gating import Gated, Site, gated
-from gatewise.dual.rows import finite
 from gatewise.errors import DataError, NotGated, WrongShape
+from gatewise.given.rows import finite
 from gatewise.ir.kinds import Affine, Pieces, Shape
 from gatewise.ir.network import INPUT, Network, Node
 from gatewise.linear.affine_map import magnitudes, rounding

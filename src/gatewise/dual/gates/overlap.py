@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gatewise.dual.gating import Gated, gated, mask_of, pattern_of
-from gatewise.dual.labels import Floats, classes_of
-from gatewise.dual.rows import rows_of
 from gatewise.errors import DataError, NotGated
+from gatewise.given.labels import Floats, classes_of
+from gatewise.given.rows import rows_of
 from gatewise.ir.network import Network
 from gatewise.numeric import whole_number
 

@@ -29,8 +29,8 @@ from gatewise.dual.kernels.recursion import (
     run,
     tile_rows,
 )
-from gatewise.dual.rows import finite, rows_of, sides_of
 from gatewise.errors import DataError
+from gatewise.given.rows import finite, rows_of, sides_of
 from gatewise.ir.network import Network
 from gatewise.numeric import whole_number
 

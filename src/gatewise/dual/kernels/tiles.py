@@ -28,8 +28,8 @@ from gatewise.dual.kernels.packed import from_pattern
 from gatewise.dual.kernels.panels import Corner, Floats, prepare
 from gatewise.dual.kernels.path_kernel import npk, rounding
 from gatewise.dual.kernels.sides import Scale
-from gatewise.dual.rows import sides_of
 from gatewise.errors import OutputError
+from gatewise.given.rows import sides_of
 from gatewise.numeric import as_float_dtype, unit_roundoff
 from gatewise.tables.writing import whole_file
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewise.dual.kernels.path_kernel import npk, npk_of_gates
-from gatewise.dual.labels import Floats, spread_of, winners
 from gatewise.dual.machines.solvers import ridge_machine, svm_machine
 from gatewise.errors import DataError, missing
+from gatewise.given.labels import Floats, spread_of, winners
 from gatewise.ir.network import Network
 
 try:

@@ -22,7 +22,9 @@ from torch import Tensor
 from gatewise.dual.gates.alignment import cosine, redrawn
 from gatewise.dual.gating import Gated, gated, masks
 from gatewise.dual.kernels.path_kernel import npk, npk_of_gates
-from gatewise.dual.labels import (
+from gatewise.dual.machines.solvers import KernelMachine, centred_targets, ridge_machine
+from gatewise.errors import DataError, NotGated
+from gatewise.given.labels import (
     Floats,
     Task,
     Truth,
@@ -31,9 +33,7 @@ from gatewise.dual.labels import (
     spread_of,
     truth_of,
 )
-from gatewise.dual.machines.solvers import KernelMachine, centred_targets, ridge_machine
-from gatewise.dual.rows import rows_of
-from gatewise.errors import DataError, NotGated
+from gatewise.given.rows import rows_of
 from gatewise.ir.kinds import Affine, scale
 from gatewise.ir.network import Network, Node
 from gatewise.numeric import whole_number

@@ -16,7 +16,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from gatewise.dual.labels import (
+from gatewise.errors import DataError, WrongShape, missing
+from gatewise.given.labels import (
     Floats,
     Task,
     quality,
@@ -26,7 +27,6 @@ from gatewise.dual.labels import (
     told_apart,
     winners,
 )
-from gatewise.errors import DataError, WrongShape, missing
 
 
 @dataclass(frozen=True, eq=False)

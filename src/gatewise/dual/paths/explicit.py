@@ -26,8 +26,8 @@ from gatewise.dual.paths.graph import (
     count_paths,
     row_masks,
 )
-from gatewise.dual.rows import rows_of
 from gatewise.errors import DataError
+from gatewise.given.rows import rows_of
 from gatewise.ir.network import Network
 
 BLOCK = 1 << 14  # paths worked on at once

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gatewise.dual.gating import Gated
-from gatewise.dual.rows import require_network, rows_of
 from gatewise.errors import DataError
+from gatewise.given.rows import require_network, rows_of
 from gatewise.ir.kinds import Affine, Pieces, Product, Shape, Winner, pull, push
 from gatewise.ir.network import INPUT, Network, Node, fixed_by_pattern, fold, fold_back
 from gatewise.ir.network import require_piecewise_affine as require_pieces

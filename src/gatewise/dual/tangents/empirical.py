@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gatewise.dual.gating import Gated
-from gatewise.dual.rows import require_network, rows_of
 from gatewise.dual.tangents.factors import Factor, Outer, Plan, Whole
 from gatewise.dual.tangents.weights import weights_of
 from gatewise.errors import DataError, InternalError
+from gatewise.given.rows import require_network, rows_of
 from gatewise.ir.network import Network
 from gatewise.numeric import whole_number
 from gatewise.tables.words import counted, listed

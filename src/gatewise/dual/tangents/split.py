@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gatewise.dual.rows import finite
 from gatewise.dual.tangents.empirical import add_gram, is_index, mirror
 from gatewise.dual.tangents.factors import Factor, Outer, Whole, cheaper
 from gatewise.errors import DataError, UnsupportedLayer, WrongShape
+from gatewise.given.rows import finite
 from gatewise.numeric import as_tensor, whole_number
 
 BATCH = 256  # rows at once on their way through the module
