@@ -133,7 +133,8 @@ def test_one_class_is_refused():
 
 
 def test_without_scikit_learn_the_missing_extra_is_named(monkeypatch):
-    monkeypatch.delitem(sys.modules, "gatewise.models.estimators")
+    for name in ("estimators", "estimators_base"):
+        monkeypatch.delitem(sys.modules, f"gatewise.models.{name}")
     monkeypatch.setitem(sys.modules, "sklearn.base", None)
     with pytest.raises(MissingExtra, match=r"gatewise\[sklearn\]"):
         import_module("gatewise.models.estimators")

@@ -114,6 +114,44 @@ def test_a_change_of_rows_reaches_every_batch_and_not_the_validation():
     assert history.epochs[history.kept - 1].validation_loss == pytest.approx(again, rel=1e-5)
 
 
+def test_along_hears_the_share_that_is_done_before_each_step_and_at_each_epochs_end():
+    told, shares = [], []
+    module = net()
+    module.register_forward_pre_hook(lambda m, _: told.append(shares[-1]) if m.training else None)
+    fit(module, X, Y, epochs=2, batch=30, along=shares.append)
+    assert shares == pytest.approx([0, 1 / 6, 2 / 6, 0.5, 0.5, 4 / 6, 5 / 6, 1])
+    assert told == pytest.approx([n / 6 for n in range(6)])
+
+
+def test_a_smaller_last_batch_is_left_out_of_the_steps_and_of_the_loss():
+    seen, shares = [], []
+    module = net()
+    module.register_forward_hook(lambda m, args, out: seen.append(args[0]) if m.training else None)
+    settings = {"batch": 30, "lr": 0.3, "optimizer": "sgd", "momentum": 0}
+    history = fit(module, X, Y, epochs=1, drop_last=True, along=shares.append, **settings)
+    assert [len(part) for part in seen] == [30, 30] and shares == [0, 0.5, 1]
+    by_hand, losses = net(), []
+    for part in seen:
+        at = torch.cdist(part, X).argmin(1)
+        loss = nn.functional.cross_entropy(by_hand(X[at]), Y[at])
+        losses.append(loss.item())
+        by_hand.zero_grad()
+        loss.backward()
+        with torch.no_grad():
+            for p in by_hand.parameters():
+                p -= 0.3 * p.grad
+    assert history.losses == [pytest.approx(sum(losses) / 2, rel=1e-5)]
+    for p, q in zip(module.parameters(), by_hand.parameters(), strict=True):
+        torch.testing.assert_close(p, q)
+
+
+def test_epochs_before_the_share_are_never_kept_and_are_not_waited_for():
+    settings = {"epochs": 10, "lr": 0.02, "validation": (X, 1 - Y)}  # the first scores best
+    assert fit(net(), X, Y, **settings, patience=2).kept <= 3
+    late = fit(net(), X, Y, **settings, patience=2, keep_after=0.6)
+    assert late.kept >= 6 and len(late.epochs) >= 8
+
+
 # ---------------------------------------------------------------- what is kept
 
 
@@ -258,9 +296,14 @@ def test_settings_that_are_no_run_are_refused():
     for name in ("weight_decay", "momentum"):
         with refused(ModelError, f"`{name}` is a number from 0, and it is -1"):
             fit(net(), X, Y, **{name: -1})
-    for name in ("augment", "progress"):
+    for name in ("augment", "progress", "along"):
         with refused(ModelError, f"`{name}` is a function, and it is 3"):
             fit(net(), X, Y, **{name: 3})
+    for share in (-1, 2, None):
+        with refused(ModelError, f"`keep_after` is a share from 0 to 1, and it is {share!r}"):
+            fit(net(), X, Y, keep_after=share)
+    with refused(ModelError, "`drop_last` leaves out all 80 rows, less than one `batch` of 81: gi"):
+        fit(net(), X, Y, batch=81, drop_last=True)
     with refused(ModelError, "`epochs` is a whole number from 1, and it is True"):
         fit(net(), X, Y, epochs=True)
     with refused(ModelError, "torch cannot work on `device` 'nope': "):

@@ -31,6 +31,7 @@ from gatewise.models.training import (
 )
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
+Along = Callable[[float], Any]
 BIG_BATCH = 1024  # rows at a time where nothing is learnt
 
 
@@ -94,6 +95,9 @@ class Recipe:
     seed: int
     augment: Augment | None
     progress: Callable[[Epoch], Any] | None
+    drop_last: bool
+    along: Along | None
+    keep_after: float
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "patience"):
@@ -105,7 +109,9 @@ class Recipe:
         for name in ("momentum", "weight_decay"):
             if not is_number(getattr(self, name)):
                 raise ModelError(f"`{name}` is a number from 0, and it is {getattr(self, name)!r}")
-        for name in ("augment", "progress"):
+        if not (is_number(self.keep_after) and self.keep_after <= 1):
+            raise ModelError(f"`keep_after` is a share from 0 to 1, and it is {self.keep_after!r}")
+        for name in ("augment", "progress", "along"):
             if not (getattr(self, name) is None or callable(getattr(self, name))):
                 raise ModelError(f"`{name}` is a function, and it is {getattr(self, name)!r}")
 
@@ -128,11 +134,17 @@ def fit(
     device: str | torch.device | None = None,
     augment: Augment | None = None,
     progress: Callable[[Epoch], Any] | None = None,
+    drop_last: bool = False,
+    along: Along | None = None,
+    keep_after: float = 0.0,
 ) -> History:
     """Train `module` in place on X (rows, *input) and y: (rows,) labels, or (rows[, outputs]).
 
     schedule: of the rate, batch by batch: "constant", "cosine" to 0, "one-cycle" up to `lr` and
-    down. validation: the share of the rows held out, or (X, y); the weights of the epoch that
+    down; "epoch-cosine" stands still within an epoch. drop_last: leave out an epoch's last batch
+    if it is smaller. along(t): called before each step and each epoch's end with the share t of the
+    run that is done, to change the module; epochs that end before `keep_after` of it are never the
+    ones kept. validation: the share of the rows held out, or (X, y); the weights of the epoch that
     scores best on them are kept, and `patience` epochs without a better one end the run.
     seed: of the order of rows, the split, dropout and `augment(rows, generator)`, which changes
     the rows of a batch; torch's global state is the same afterwards. progress: called with each
@@ -142,7 +154,7 @@ def fit(
     """
     recipe = Recipe(
         epochs, batch, lr, optimizer, momentum, weight_decay, schedule, patience, seed, augment,
-        progress,
+        progress, drop_last, along, keep_after,
     )  # fmt: skip
     if patience is not None and validation is None:
         raise ModelError("`patience` waits for a better validation score: give `validation` too")
@@ -208,7 +220,8 @@ def _trained(
     best, weights = None, None
     for number in range(1, recipe.epochs + 1):
         epochs.append(Epoch(number, _pass(stepper, data, rng, number), *_scores(module, held)))
-        if held is not None and epochs[-1].better_than(best):
+        counts = held is not None and number / recipe.epochs >= recipe.keep_after
+        if counts and epochs[-1].better_than(best):
             best, weights = epochs[-1], _copied(module)
         if recipe.progress is not None:
             recipe.progress(epochs[-1])
@@ -232,16 +245,32 @@ class _Stepper:
 
     def __init__(self, module: nn.Module, recipe: Recipe, rows: int) -> None:
         self.module, self.recipe, self.taken = module, recipe, 0
-        self.total = recipe.epochs * math.ceil(rows / recipe.batch)
+        self.by_epoch = rows // recipe.batch if recipe.drop_last else -(-rows // recipe.batch)
+        if not self.by_epoch:
+            raise ModelError(
+                f"`drop_last` leaves out all {rows} rows, less than one `batch` of {recipe.batch}: "
+                f"give a smaller batch, or drop_last=False"
+            )
         self.share = rate(recipe.schedule)
         self.optimiser = optimiser(
             module, recipe.optimizer, recipe.lr, recipe.momentum, recipe.weight_decay
         )
 
+    def at(self, steps: int) -> float:
+        """The share of the run that is done after so many steps."""
+        return steps / (self.by_epoch * self.recipe.epochs)
+
+    def moved_along(self) -> None:
+        """Tell `along` how far the run is."""
+        if self.recipe.along is not None:
+            self.recipe.along(self.at(self.taken))
+
     def step(self, part: Data) -> Tensor:
         """One step down the mean loss of these rows, and that loss."""
+        still = self.taken % self.by_epoch if self.recipe.schedule == "epoch-cosine" else 0
         for group in self.optimiser.param_groups:
-            group["lr"] = self.recipe.lr * self.share(self.taken / self.total)
+            group["lr"] = self.recipe.lr * self.share(self.at(self.taken - still))
+        self.moved_along()
         self.taken += 1
         self.optimiser.zero_grad()
         loss = mean_loss(self.module(part.X), part.y)
@@ -262,12 +291,16 @@ def _pass(stepper: _Stepper, data: Data, rng: torch.Generator, number: int) -> f
     """The mean loss of one epoch; Diverged if it is not finite."""
     recipe = stepper.recipe
     stepper.module.train()
-    total = data.X.new_zeros(())
+    total, rows = data.X.new_zeros(()), 0
     for part in data.batches(recipe.batch, rng):
+        if recipe.drop_last and len(part) < recipe.batch:
+            continue
         if recipe.augment is not None:
             part = Data(recipe.augment(part.X, rng), part.y)
         total += stepper.step(part) * len(part)
-    loss = float(total) / len(data)
+        rows += len(part)
+    stepper.moved_along()
+    loss = float(total) / rows
     if not math.isfinite(loss):
         raise Diverged(
             f"the loss of epoch {number} is {loss:g}: the weights grew without bound. "

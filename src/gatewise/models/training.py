@@ -14,8 +14,8 @@ from torch.optim import Optimizer
 from gatewise.errors import ModelError
 from gatewise.models.checks import is_number
 
-OptimizerName = Literal["adam", "sgd"]
-ScheduleName = Literal["constant", "cosine", "one-cycle"]
+OptimizerName = Literal["adam", "sgd", "adamw"]
+ScheduleName = Literal["constant", "cosine", "one-cycle", "epoch-cosine"]
 WARM = 0.3  # the share of a one-cycle run in which the rate rises
 START, END = 1 / 25, 1e-4 / 25  # of the highest rate: where a cycle starts and ends
 
@@ -23,12 +23,17 @@ START, END = 1 / 25, 1e-4 / 25  # of the highest rate: where a cycle starts and 
 def optimiser(
     module: nn.Module, name: OptimizerName, lr: float, momentum: float, weight_decay: float
 ) -> Optimizer:
-    """Adam (its own momenta), or SGD with `momentum`, over what requires a gradient."""
+    """Adam or AdamW (their own momenta), SGD with `momentum`, over what requires a gradient.
+
+    AdamW takes lr * weight_decay off every weight a step; the others add the decay to the gradient.
+    """
     if not (is_number(lr) and lr > 0):
         raise ModelError(f"the learning rate is positive, and `lr` is {lr!r}: 1e-3 is usual")
     moved = [p for p in module.parameters() if p.requires_grad]
     if name == "adam":
         return torch.optim.Adam(moved, lr=lr, weight_decay=weight_decay)
+    if name == "adamw":
+        return torch.optim.AdamW(moved, lr=lr, weight_decay=weight_decay)
     if name == "sgd":
         return torch.optim.SGD(moved, lr=lr, momentum=momentum, weight_decay=weight_decay)
     raise ModelError(f"there is no optimizer {name!r}: choose one of {_names(OptimizerName)}")
@@ -38,7 +43,7 @@ def rate(name: ScheduleName) -> Callable[[float], float]:
     """t in [0, 1] of the run -> the rate's share of its highest value."""
     if name == "constant":
         return lambda t: 1.0
-    if name == "cosine":
+    if name in ("cosine", "epoch-cosine"):
         return lambda t: _between(1.0, 0.0, t)
     if name == "one-cycle":
         return lambda t: (

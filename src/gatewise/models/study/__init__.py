@@ -1,0 +1,1 @@
+"""Gradient descent on thousands of deep linear chains at once, through second moments alone."""
