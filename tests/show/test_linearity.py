@@ -1,95 +1,64 @@
-"""How linear a network is, against slow counts and against scikit-learn."""
+"""The section *How linear is it?*: the audit where a target is known, one affine rule elsewhere."""
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
-import torch
 
-from gatewise.explain.explanation import explain
-from gatewise.show import linearity, say, truth
-from gatewise.tables import Matrix
-from nets import Chain, mlp
-
-
-def test_units_that_never_switch_are_counted_unit_by_unit(explained):
-    e = explained(3, 12, 9, 1, rows=40, X=np.random.default_rng(1).normal(0.4, 0.3, (40, 3)))
-    for use in linearity.gate_uses(e):
-        codes = e.census.pattern.codes(use.name).numpy()[e.ids]
-        assert use.off == sum((codes[:, u] == 0).all() for u in range(use.units))
-        assert use.on == sum((codes[:, u] == 1).all() for u in range(use.units))
-        assert use.both == use.units - use.off - use.on
-    total = linearity.gate_uses(e)
-    assert sum(u.off + u.on for u in total) > 0 < sum(u.both for u in total)
+import gatewise as gw
+from gatewise.show import linearity, truth
+from gatewise.show.report import html
+from pages import words
 
 
-def test_a_branch_in_the_middle_is_on(explained):
-    chain = Chain(1, 0)
-    chain.gate("hardtanh")
-    chain.linear(1)
-    X = np.linspace(-0.9, 0.9, 9)[:, None]
-    (use,) = linearity.gate_uses(explain(chain.network(), Matrix(X, (), np.arange(9))))
-    assert (use.off, use.on, use.both) == (0, 1, 0)
+def labelled(explained, rows=240, **settings):
+    X = np.random.default_rng(3).normal(size=(rows, 4))
+    e = explained(4, 8, 1, X=X)
+    noise = np.random.default_rng(4).logistic(size=rows) / 4
+    labels = np.where(e.output[:, 0] + noise > np.median(e.output), "yes", "no").astype(object)
+    return explained(4, 8, 1, X=X, target=labels, target_name="y", **settings)
 
 
-def test_chunks_change_nothing(explained, monkeypatch):
-    e = explained(4, 10, 6, 1, rows=200)
-    whole = linearity.gate_uses(e)
-    monkeypatch.setattr(linearity, "CODES", 37)
-    assert linearity.gate_uses(e) == whole
+def test_with_a_target_it_is_the_audit(explained):
+    e = labelled(explained)
+    section = linearity.section(e, truth.target(e))
+    a = gw.audit(e, rules=(), repeats=linearity.DRAWS)
+    assert section["linear_says"][0].replace("\u2212", "-") == a.verdict
+    first, second = section["linear_table"].rows[:2]
+    assert (first[0], second[0]) == ("The network", "A logistic regression")
+    assert first[1] == f"{a['network'].figures['AUC'].value:.3f}"
+    assert any("split off by the seed" in note for note in section["linear_notes"])
+    page = words(html(e))
+    for said in (*section["linear_says"], "gatewise audit says more"):
+        assert " ".join(said.replace("\xa0", " ").split()) in page
+    assert page.count("The one affine map that comes closest to the network") == 1
+    assert "Variance of the network's output explained" not in page
 
 
-@pytest.mark.parametrize("counts", [[1], [1, 1, 1, 1], [5, 1], [997, 1, 1, 1]])
-def test_effective_rules_is_the_perplexity(explained, counts):
-    e = explained(2, 3, 1)
-    census = dataclasses.replace(e.census, counts=np.array(counts))
-    e = dataclasses.replace(
-        e, census=census, matrix=dataclasses.replace(e.matrix, values=np.zeros((sum(counts), 2)))
-    )
-    p = np.array(counts) / sum(counts)
-    product = np.prod(p**-p)
-    assert linearity.effective_rules(e) == pytest.approx(product)
+def test_without_a_target_one_affine_rule_stands_beside_it(explained):
+    e = explained(3, 6, 1, rows=100)
+    section = linearity.section(e, None)
+    (said,) = section["linear_says"]
+    assert "explains" in said and "clusters of equal size" in said and "target" not in said
+    assert section["linear_table"].columns == ("", "Network", "One affine rule")
+    assert section["linear_notes"] == []
+    alone = explained(3, 6, 1, rows=1)
+    assert linearity.section(alone, None)["linear_table"] is None
 
 
-def test_the_fit_is_the_one_of_scikit_learn():
-    linear_model = pytest.importorskip("sklearn.linear_model")
-    rng = np.random.default_rng(2)
-    X = rng.normal(size=(300, 5)) * [1, 10, 100, 0.01, 1] + [0, 5, 1000, 0, 0]
-    X[:, 4] = 3.0  # a column of one value
-    labels = np.where(X[:, 1] + rng.normal(size=300) > 5, "yes", "no")
-    e = explain(
-        mlp(5, 8, 1), Matrix(X, (), np.arange(300)), target=labels.astype(object), target_name="y"
-    )
-    fit = linearity.linear_fit(e, truth.target(e))
-    there = linear_model.LinearRegression().fit(X, e.output[:, 0])
-    assert fit.network == pytest.approx(there.score(X, e.output[:, 0]), abs=1e-9)
-    same = (there.predict(X) > 0) == (e.output[:, 0] > 0)
-    assert fit.same == pytest.approx(same.mean())
-    codes = (labels == "yes").astype(float)
-    on_target = linear_model.LinearRegression().fit(X, codes).predict(X) > 0.5
-    assert fit.target == pytest.approx((on_target == codes).mean())
-    assert fit.metric == "Accuracy"
+@pytest.mark.parametrize(
+    ("labels", "why"),
+    [(["a"] * 50, "'a' in all rows"), (list("abcde") * 10, "cannot be matched")],
+)
+def test_a_target_that_cannot_be_audited_is_said_and_nothing_fails(explained, labels, why):
+    X = np.random.default_rng(0).normal(size=(50, 3))
+    e = explained(3, 5, 1, X=X, target=np.array(labels, object), target_name="y")
+    (said,) = linearity.section(e, truth.target(e))["linear_says"]
+    assert "The target is left out here" in said and why in said
 
 
-def test_an_affine_network_is_wholly_linear(explained):
-    e = explained(3, 2, rows=30)
-    fit = linearity.linear_fit(e, None)
-    assert fit.network == pytest.approx(1)
-    assert (fit.metric, fit.target, fit.same) == ("", None, None)
-    assert "explains 100" in say.linear(e, fit, 1.0)
-
-
-def test_rows_left_out_are_said(explained, monkeypatch):
-    e = explained(3, 8, 1, rows=500)
-    monkeypatch.setattr(linearity, "WORK", 16 * 100)
-    fit = linearity.linear_fit(e, None)
-    assert fit.rows == 100
-    assert "fitted on 100 evenly spaced rows" in say.linear(e, fit, 3.0)
-
-
-def test_a_constant_output(explained):
-    e = explained(3, 4, 1, X=np.ones((10, 3)))
-    assert linearity.linear_fit(e, None).network == 1.0
-    assert torch.is_tensor(e.census.output)
+def test_many_rows_are_thinned_and_it_is_said(explained, monkeypatch):
+    monkeypatch.setattr(linearity, "MOST", 60)
+    e = labelled(explained)
+    section = linearity.section(e, truth.target(e))
+    assert any("60 of the rows, evenly spaced" in note for note in section["linear_notes"])

@@ -7,7 +7,6 @@ layer fed by all it hangs on (a skip where a unit that is always on has gone).
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,14 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from gatewise.errors import InternalError
-from gatewise.ir.kinds import Affine, Pieces, Product, Winner
-from gatewise.ir.network import Network, Node, fold
-from gatewise.ir.rounding import path_terms
-from gatewise.numeric import gamma
-from gatewise.regions.polyhedral.affine_blocks import blocks_of, network_of
+from gatewise.ir.network import Network
+from gatewise.linear.folding.blocks import without_constants
+from gatewise.linear.folding.difference import Difference, difference
 from gatewise.regions.polyhedral.statistics import constant_units
 
 if TYPE_CHECKING:
@@ -30,6 +25,7 @@ if TYPE_CHECKING:
 
 RANDOM = 10_000  # points of the box that the two networks are compared on, besides vertices
 VERTICES = 100_000
+NOTE = "simplified: the function it was made from in the box (or slice) of its regions only"
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,14 +66,8 @@ def simplify(complex: Complex) -> Simplified:
     """
     network, constant = complex.network, constant_units(complex)
     branch = {c.gate: torch.from_numpy(c.branch) for c in constant}
-    made = [blocks_of(network, branch, merge) for merge in (True, False)]
-    built = [network_of(network, blocks) for blocks in made]
-    simple, dead = min(built, key=lambda pair: pair[0].parameters)
-    error, bound, points = _difference(complex, simple)
-    if error > bound:
-        raise InternalError(
-            f"the simplified network differs by {error:g} on the box, rounding explains {bound:g}"
-        )
+    simple, dead = without_constants(network, branch, NOTE)
+    apart = _difference(complex, simple)
     return Simplified(
         simple,
         {c.gate: len(c.off) for c in constant},
@@ -85,9 +75,9 @@ def simplify(complex: Complex) -> Simplified:
         dead,
         (_units(network), _units(simple)),
         (network.parameters, simple.parameters),
-        error,
-        bound,
-        points,
+        apart.error,
+        apart.bound,
+        apart.rows,
     )
 
 
@@ -95,38 +85,10 @@ def _units(network: Network) -> int:
     return sum(math.prod(n.shape) for n in network.gates)
 
 
-def _difference(complex: Complex, simple: Network) -> tuple[float, float, int]:
-    """The largest difference on vertices and random points of the box, its bound, how many."""
+def _difference(complex: Complex, simple: Network) -> Difference:
+    """On vertices and random points of the box."""
     where = complex.slice
     random = np.random.default_rng(0).uniform(where.low, where.high, (RANDOM, where.dimension))
     step = -(-len(complex.vertices) // VERTICES)
     s = np.concatenate([complex.vertices[::step], random])
-    with torch.no_grad():
-        x = complex.network.rows(where.inputs(s))
-        gap = (complex.network(x) - simple(x)).abs()
-        bound = _bound(complex.network, simple, x.abs())
-    gap, bound = gap.flatten(), bound.expand(gap.shape).flatten()
-    over = gap > bound  # any of these is an error, whatever the gaps elsewhere
-    worst = int(torch.where(over, gap, -1.0).argmax() if over.any() else gap.argmax())
-    return float(gap[worst]), float(bound[worst]), len(s)
-
-
-def _bound(network: Network, simple: Network, x: Tensor) -> Tensor:
-    """gamma(N) M(|x|), M with |weights| and every gate at its steepest: what both compute, and the
-    rows that were multiplied out, are sums of the same products in another order, none longer than
-    N."""
-    most = fold(network, x.reshape(len(x), *network.input_shape), _largest)[network.output]
-    terms = 4 * (path_terms(network) + path_terms(simple)) + 16
-    return gamma(terms, x.dtype) * most.reshape(len(x), -1)
-
-
-def _largest(node: Node, xs: list[Tensor]) -> Tensor:
-    """What |value| can be at most, from the |value| of the inputs."""
-    kind = node.kind
-    if isinstance(kind, Affine):
-        return kind.absolute()(*xs)
-    if isinstance(kind, Pieces):
-        return kind.slopes.abs().amax(0) * xs[0] + kind.offsets.abs().amax(0)
-    if isinstance(kind, Winner):
-        return dataclasses.replace(kind, sign=1)(*xs)
-    return kind(*xs) if isinstance(kind, Product) else torch.full_like(kind(*xs), torch.inf)
+    return difference(complex.network, simple, complex.network.rows(where.inputs(s)))

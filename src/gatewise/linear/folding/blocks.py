@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +19,7 @@ from gatewise.ir.kinds import Affine, Pieces, Product, Shape, Smooth, Winner, pu
 from gatewise.ir.network import INPUT, Network, Node
 
 MOST = 1 << 27  # numbers in the columns of one value
+GREEDY = 8  # gates: with more, on units are multiplied in everywhere or nowhere
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,11 +44,39 @@ class Blocks:
     output: Tensor
 
 
-def blocks_of(network: Network, branch: Mapping[str, Tensor], merge: bool) -> Blocks:
-    """branch[gate] (*shape,): the one branch of a unit in the box, or -1.
+def without_constants(
+    network: Network, branch: Mapping[str, Tensor], note: str, most: int = MOST
+) -> tuple[Network, dict[str, int]]:
+    """The network of the units that change; for each gate, how many more nothing hangs on.
 
-    merge: units with a slope on their one branch are multiplied into what is behind them; else they
-    are units of a block without a gate.
+    branch[gate]: the one branch that a unit takes, or -1. Of units with a slope on it, either their
+    rows are multiplied into the layers behind them or they stay as rows without a gate, gate by
+    gate: whichever takes fewer parameters in all.
+    """
+
+    def build(merge: Collection[str]) -> tuple[Network, dict[str, int]]:
+        return network_of(network, blocks_of(network, branch, merge, most), note)
+
+    gates = [n.name for n in network.gates if bool((branch[n.name] >= 0).any())]
+    chosen: set[str] = set(gates)
+    best = build(chosen)
+    if gates and (other := build(())) and other[0].parameters < best[0].parameters:
+        chosen, best = set(), other
+    for gate in gates if 1 < len(gates) <= GREEDY else ():
+        flipped = chosen ^ {gate}
+        other = build(flipped)
+        if other[0].parameters < best[0].parameters:
+            chosen, best = flipped, other
+    return best
+
+
+def blocks_of(
+    network: Network, branch: Mapping[str, Tensor], merge: Collection[str], most: int = MOST
+) -> Blocks:
+    """branch[gate] (*shape,): the one branch of a unit, or -1.
+
+    merge: gates whose units with a slope on their one branch are multiplied into what is behind
+    them; those of other gates are units of a block without a gate.
     """
     start = torch.eye(network.inputs + 1, dtype=network.dtype)[:, 1:]
     values = {INPUT: start.reshape(-1, *network.input_shape)}
@@ -57,13 +86,14 @@ def blocks_of(network: Network, branch: Mapping[str, Tensor], merge: bool) -> Bl
         xs = [values[name] for name in node.inputs]
         width = 1 + network.inputs + sum(b.units for b in blocks) if gate else max(map(len, xs))
         xs = [_padded(x, width) for x in xs]
-        if len(xs[0]) * math.prod(node.shape) > MOST:
+        if len(xs[0]) * math.prod(node.shape) > most:
             raise DataError(
                 f"simplifying takes {len(xs[0])} columns of node '{node.name}' of shape "
                 f"{node.shape}, more than fits: it is for networks of up to some thousand units"
             )
         if gate:
-            values[node.name] = _gate(node, xs, branch[node.name], merge, blocks)
+            merged = node.name in merge
+            values[node.name] = _gate(node, xs, branch[node.name], merged, blocks)
         else:
             values[node.name] = _step(node, xs)
     width = 1 + network.inputs + sum(b.units for b in blocks)
@@ -89,8 +119,8 @@ def _step(node: Node, xs: list[Tensor]) -> Tensor:
         return _padded(value.reshape(1, *node.shape), len(xs[0]))
     if not isinstance(kind, Affine):
         raise NotPiecewiseAffine(
-            f"node '{node.name}' is {node.layer}: it multiplies or bends values that change over "
-            f"the box, so the network cannot be written as gates over affine functions"
+            f"node '{node.name}' is {node.layer}: it multiplies or bends values that change, so "
+            f"the network cannot be written as gates over affine functions"
         )
     y = push(kind, [x[None] for x in xs], with_bias=False)[0]
     if kind.bias is not None:
@@ -147,7 +177,7 @@ def _kept(
 # -- and back to a network --
 
 
-def network_of(network: Network, blocks: Blocks) -> tuple[Network, dict[str, int]]:
+def network_of(network: Network, blocks: Blocks, note: str) -> tuple[Network, dict[str, int]]:
     """The network of the blocks; for each gate, how many units went since nothing hangs on them."""
     live = _live(network.inputs, blocks)
     nodes: list[Node] = []
@@ -169,7 +199,6 @@ def network_of(network: Network, blocks: Blocks) -> tuple[Network, dict[str, int
         at += block.units
     shape, out = network.output_shape, network.output
     nodes.append(_affine(out, "affine", blocks.output, sources, shape, network))
-    note = "simplified: the function it was made from in the box (or slice) of its regions only"
     made = dataclasses.replace(network, nodes=tuple(nodes), notes=(*network.notes, note))
     return made, dead
 

@@ -1,0 +1,1 @@
+"""Affine layers multiplied together and constant units taken out: a smaller network."""
