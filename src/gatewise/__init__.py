@@ -31,6 +31,7 @@ from gatewise.api import (
     save,
     trace,
 )
+from gatewise.api import audit as audit
 from gatewise.errors import GatewiseError, NotPiecewiseAffine
 from gatewise.explain.explanation import Explanation
 from gatewise.ir.network import Network

@@ -29,6 +29,7 @@ from gatewise.regions.halfspaces import Region
 from gatewise.regions.halfspaces import region as _region
 
 if TYPE_CHECKING:
+    from gatewise.auditing.audit import Audit
     from gatewise.explain.cohorts.cohorts import Cohorts
     from gatewise.explain.evaluation.evaluate import Evaluation, Peer
     from gatewise.explain.integrated import IntegratedGradients
@@ -287,6 +288,20 @@ def evaluate(
     return measured(explanation, retrained=others, cohorts=cohorts, seed=seed, **asked)
 
 
+def audit(
+    model: Model | Explanation, X: Any = None, y: Any = None, *, test: Any = None, **settings: Any
+) -> Audit:
+    """Does the network beat the best linear model on rows it never saw, by how much, and where?
+
+    model: anything `read` takes, with a table X and y (a column's name, or one value a row); or an
+    Explanation with its target. test: a table of rows it was not trained on, or (X_test, y_test).
+    settings: rules, holdout, level, repeats, seed, ...: see `gatewise.auditing.audit.audit`.
+    """
+    from gatewise.auditing.audit import audit as found
+
+    return found(_source(model), X, y, test=test, **settings)
+
+
 def report(
     explanation: Explanation,
     path: str | Path,
@@ -361,6 +376,7 @@ def _source(model: Model | Explanation) -> Explanation | Network:
 __all__ = [
     "Explainer",
     "affine",
+    "audit",
     "census",
     "cohorts",
     "evaluate",

@@ -43,6 +43,9 @@ Rules = Annotated[int | None, typer.Option(help="cohorts at most", min=1)]
 Error = Annotated[float | None, typer.Option(help="largest mean |rule - network| of the cohorts")]
 Coloured = Literal["region", "output", "class", "creases"]
 Format = Literal["svg", "png", "pdf"]
+Labels = Annotated[
+    str | None, typer.Option("--labels", "--target", help="column of labels, not an input")
+]
 Evaluate = Annotated[bool, typer.Option(help="measure the rules as the literature does (slow)")]
 
 
@@ -128,9 +131,7 @@ def gates(
     model: Model,
     data: Data,
     out: Out,
-    labels: Annotated[
-        str | None, typer.Option("--labels", "--target", help="column of labels, not an input")
-    ] = None,
+    labels: Labels = None,
     test: Annotated[
         Path | None, typer.Option(help="table of rows the network never saw, labelled alike")
     ] = None,
@@ -153,12 +154,75 @@ def gates(
     with _progress() as tell:
         found = gates_facts.gates(network, load_table(data), asked, tell)
     files = gates_files.write(found, out, format, title, model=model, data=data, test=test)
-    for table in gates_words.tables(found):
-        typer.echo(f"\n{table.name}")
-        _print_table(table.columns, iter(table.rows))
-    for line in gates_words.closing(found):
-        typer.echo(line)
-    typer.echo(f"wrote {out}: " + ", ".join(files))
+    _print_found(gates_words.tables(found), gates_words.closing(found), out, files)
+
+
+@app.command()
+def bilinear(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=".onnx, .pt2, transformer's .npz")],
+    out: Out,
+    data: Annotated[Path | None, typer.Argument(metavar="[DATA]", help="rows, for more")] = None,
+    layer: Annotated[str | None, typer.Option(help="bilinear layer; without: the last")] = None,
+    outputs: Annotated[str | None, typer.Option(metavar="NAME,NAME", help="those shown")] = None,
+    top: Annotated[int, typer.Option(help="eigenpairs of each output; paths", min=1)] = 20,
+    labels: Labels = None,
+    row: Annotated[int, typer.Option(help="of DATA, explained; counted from 0", min=0)] = 0,
+    image: Annotated[str | None, typer.Option(metavar="HxW", help="draw inputs as 28x28")] = None,
+    tokens: Annotated[str | None, typer.Option(metavar="N,N,..", help="for a .npz")] = None,
+    format: Annotated[Format, typer.Option(help="of the pictures")] = "svg",
+    title: Annotated[str | None, typer.Option(help="heading of the page")] = None,
+    model_output: Returned = None,
+) -> None:
+    """Eigenvectors of a bilinear layer of MODEL; with DATA, how few are enough, and one row."""
+    from gatewise.show import bilinear_facts, bilinear_files, bilinear_paths, bilinear_words
+    from gatewise.show.bilinear_names import image_of, names_of
+
+    check_folder(out, bilinear_files.FILES)
+    asked = bilinear_facts.Asked(layer, names_of(outputs), top, labels, row, image_of(image))
+    if bilinear_paths.is_transformer(model, data, tokens):
+        paths = bilinear_paths.paths(model, tokens or "", asked)
+        files = bilinear_paths.write(paths, out, format, title, model=model)
+        _print_found(bilinear_paths.tables(paths), bilinear_paths.closing(paths), out, files)
+        return
+    network = _read(model, model_output)
+    table = None if data is None else load_table(data)
+    with _progress() as tell:
+        found = bilinear_facts.bilinear(network, table, asked, tell)
+    files = bilinear_files.write(found, out, format, title, model=model, data=data)
+    _print_found(bilinear_words.tables(found), bilinear_words.closing(found), out, files)
+
+
+@app.command()
+def audit(
+    model: Model,
+    data: Data,
+    out: Out,
+    target: Annotated[str, typer.Option(help="column that MODEL predicts, not an input")],
+    test: Annotated[
+        Path | None, typer.Option(help="table of rows MODEL was not trained on, with the target")
+    ] = None,
+    rules: Annotated[str, typer.Option(metavar="N,N,..", help="cohorts compared; or none")] = "",
+    holdout: Annotated[float, typer.Option(help="share of DATA to test on, without --test")] = 0.25,
+    repeats: Annotated[int, typer.Option(help="draws of the bootstrap", min=100)] = 2000,
+    seed: Annotated[int, typer.Option(help="of the split, the draws, the cohorts", min=0)] = 0,
+    on_bad_rows: Annotated[OnBadRows, typer.Option(help="rows with NaN or infinity")] = "raise",
+    format: Annotated[Format, typer.Option(help="of the pictures")] = "svg",
+    title: Annotated[str | None, typer.Option(help="heading of the page")] = None,
+    model_output: Returned = None,
+) -> None:
+    """Is MODEL better than the best linear model on rows it never saw, and where?"""
+    from gatewise.show import audit_files, audit_words
+
+    check_folder(out, audit_files.FILES)
+    network = _read(model, model_output)
+    unseen = None if test is None else load_table(test)
+    how: dict[str, Any] = {"holdout": holdout, "repeats": repeats, "seed": seed}
+    how |= audit_words.rules_of(rules) | {"on_bad_rows": on_bad_rows}
+    with _progress() as tell:
+        found = gw.audit(network, load_table(data), target, test=unseen, progress=tell, **how)
+    files = audit_files.write(found, out, format, title, model=model, data=data, test=test)
+    typer.echo(audit_words.verdict(found))
+    _print_found(audit_words.tables(found), audit_words.closing(found), out, files)
 
 
 @app.command()
@@ -224,6 +288,16 @@ def _say(explanation: gw.Explanation, folder: Path) -> None:
             f"{listed(explanation.matrix.skipped)}"
         )
     typer.echo(f"wrote {folder}: open {folder / 'report.html'}")
+
+
+def _print_found(tables: Iterator[Any], lines: Iterator[str], out: Path, files: list[str]) -> None:
+    """Tables with their names, the lines below them, and where the files are."""
+    for table in tables:
+        typer.echo(f"\n{table.name}")
+        _print_table(table.columns, iter(table.rows))
+    for line in lines:
+        typer.echo(line)
+    typer.echo(f"wrote {out}: " + ", ".join(files))
 
 
 def _print_table(columns: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> None:

@@ -54,14 +54,10 @@ class Multiples(NamedTuple):
 def model(e: Explanation, top: int, target: Target | None) -> dict[str, Any]:
     """The page of the model: key figures, how linear it is, pictures, nodes."""
     nodes = list(inspect.node_rows(e.network))
-    fit = linearity.linear_fit(e, target)
-    return {
+    return linearity.section(e, target) | {
         "figures": say.figures(e, top, truth.fit(e, target)),
         "locality": say.locality(e),
         "overview": _overview(e, top),
-        "linear_says": say.linear(e, fit, linearity.effective_rules(e)),
-        "linear_rows": say.linear_rows(fit),
-        "gate_uses": linearity.gate_uses(e),
         "read_says": say.read(e),
         "node_columns": inspect.COLUMNS,
         "nodes": nodes[:NODES],

@@ -9,7 +9,6 @@ import numpy as np
 
 from gatewise.explain.explanation import Explanation
 from gatewise.show import facts
-from gatewise.show.linearity import LinearFit
 from gatewise.show.truth import Fit, Target
 from gatewise.show.words import MINUS, count, number, percent, plain
 from gatewise.tables import listed
@@ -141,34 +140,6 @@ def read(e: Explanation) -> str:
         f"{count(n.inputs, 'input')}, {count(n.outputs, 'output')}, "
         f"{count(n.parameters, 'parameter')}; {kind(n)}.{head}"
     )
-
-
-def linear(e: Explanation, fit: LinearFit, rules: float) -> str:
-    """How linear the network is on the rows, in one paragraph."""
-    same = f" and decides alike on {percent(fit.same)} of them" if fit.same is not None else ""
-    part = "" if fit.rows == len(e) else f" (fitted on {fit.rows:,} evenly spaced rows)"
-    said = (
-        f"The one affine rule that comes closest to the network explains {percent(fit.network)} of "
-        f"the variance of its output on these rows{same}{part}. "
-    )
-    if len(e) == 1:
-        said = ""
-    return (
-        f"{said}The rules in use weigh as much as {number(rules)} clusters of equal size would "
-        "(the exponential of the entropy of the cluster sizes)."
-    )
-
-
-def linear_rows(fit: LinearFit) -> list[tuple[str, str, str]]:
-    """Name, network and one affine rule: the lines of the table of comparison."""
-    said = percent if fit.metric == "Accuracy" else number
-    rows = [("Variance of the network's output explained", percent(1), percent(fit.network))]
-    if fit.same is not None:
-        rows.append(("Same decision as the network", percent(1), percent(fit.same)))
-    if fit.target is not None and fit.target_network is not None:
-        name = f"{fit.metric} on the target, one rule fitted to it"
-        rows.append((name, said(fit.target_network), said(fit.target)))
-    return rows
 
 
 def certificate(e: Explanation, page: float | None) -> str:
