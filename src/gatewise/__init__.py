@@ -7,15 +7,18 @@ explanation = gw.explain(net, X)  # clusters of rows, an exact affine rule each
 gw.affine(net, X).matrix()        # (rows, outputs, inputs)
 gw.regions.enumerate_regions(net, (low, high))  # every region of a box
 gw.dual.gates_know(net, X, y)     # how much of what it learned is in its gates
+gw.audit(net, X, y)               # does it beat the best linear model, and where
 """
 
 from gatewise import bilinear as bilinear
 from gatewise import dual as dual
+from gatewise import errors as errors
 from gatewise import models as models
 from gatewise import regions as regions
 from gatewise.api import (
     Explainer,
     affine,
+    audit,
     census,
     cohorts,
     evaluate,
@@ -31,8 +34,7 @@ from gatewise.api import (
     save,
     trace,
 )
-from gatewise.api import audit as audit
-from gatewise.errors import GatewiseError, NotPiecewiseAffine
+from gatewise.errors import GatewiseError
 from gatewise.explain.explanation import Explanation
 from gatewise.ir.network import Network
 
@@ -43,8 +45,8 @@ __all__ = [
     "Explanation",
     "GatewiseError",
     "Network",
-    "NotPiecewiseAffine",
     "affine",
+    "audit",
     "census",
     "cohorts",
     "evaluate",

@@ -14,7 +14,7 @@ from torch import nn
 import gatewise as gw
 from gatewise.errors import ModelError
 from gatewise.models import GLU, BilinearMLP, anneal_beta, annealed, fit_bilinear
-from gatewise.models.annealing import gaussian_noise
+from gatewise.models.bilinear.annealing import gaussian_noise
 from oracles.gated import rows
 
 X = rows(200, 5).float()

@@ -20,7 +20,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import gatewise as gw
 from gatewise.dual.gating import gated
 from gatewise.errors import BadRows, DataError, MissingExtra, ModelError, WrongShape
-from gatewise.models.estimators import DLGNClassifier, DLGNRegressor
+from gatewise.models.estimators.dlgn import DLGNClassifier, DLGNRegressor
 
 FAST = {"hidden_layer_sizes": (8, 8), "epochs": 8, "batch": 32, "lr": 2e-2, "random_state": 0}
 CHECKED = {"hidden_layer_sizes": (16,), "epochs": 15, "batch": 32, "lr": 2e-2}
@@ -133,11 +133,11 @@ def test_one_class_is_refused():
 
 
 def test_without_scikit_learn_the_missing_extra_is_named(monkeypatch):
-    for name in ("estimators", "estimators_base"):
+    for name in ("estimators.dlgn", "estimators.base"):
         monkeypatch.delitem(sys.modules, f"gatewise.models.{name}")
     monkeypatch.setitem(sys.modules, "sklearn.base", None)
     with pytest.raises(MissingExtra, match=r"gatewise\[sklearn\]"):
-        import_module("gatewise.models.estimators")
+        import_module("gatewise.models.estimators.dlgn")
 
 
 # -- how they are read --
@@ -208,7 +208,7 @@ def test_soft_gates_are_read_but_have_no_regions(moons):
     model = DLGNClassifier(**FAST, harden=False).fit(X, y)
     net = gw.read(model)
     assert_allclose(net(X).numpy()[:, 0], model.decision_function(X), atol=1e-12)
-    with pytest.raises(gw.NotPiecewiseAffine, match="Sigmoid"):
+    with pytest.raises(gw.errors.NotPiecewiseAffine, match="Sigmoid"):
         gw.affine(net, X)
 
 

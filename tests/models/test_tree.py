@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 
 from gatewise.errors import BadRows, DataError, ModelError, WrongShape
 from gatewise.models import DLGN, DLGNShallow, fit
-from gatewise.models.estimators import DLGNClassifier
+from gatewise.models.estimators.dlgn import DLGNClassifier
 from gatewise.models.oblique import ObliqueTree, Split
 from gatewise.models.tree import _cluster, _Frame, _Recipe, dlgn_to_tree, gini_gain
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,35 +143,27 @@ def _gathered(run: _Run, found: list[Chunk]) -> Complex:
     """The chunks as one complex: vertices with one key are one vertex."""
     network, where = run.plan.network, run.plan.slice
     k = where.dimension
-    words = max(c.cells.mask.shape[1] for c in found)
-    ends = np.cumsum([len(c.points.radius) for c in found])
-    key = np.concatenate([c.points.key for c in found])
-    place, first = first_of(key, np.concatenate([_in_use(c) for c in found]))
-    own = zip(found, np.split(place, ends[:-1]), strict=True)
-    vertex = np.concatenate([at[c.cells.vertex] for c, at in own])
-    position = np.concatenate([c.points.position for c in found])
-    error = np.concatenate([c.points.radius for c in found])
-    _check_keys(place, first, position, error)
-    masks = [_widened(c.cells.mask, words) for c in found]
-    who = np.concatenate([c.rows.who[c.cells.facet] for c in found])
+    with ThreadPoolExecutor(1) as pool:  # half of it is copies that need nothing of the other half
+        copies = pool.submit(_joined, found)
+        vertex, position, error = _shared(found)
+        mask, who, bits = copies.result()
     cells = Cells(
         starts(np.concatenate([np.diff(c.cells.ptr) for c in found])),
         vertex,
-        np.concatenate(masks),
+        mask,
         starts(np.concatenate([np.diff(c.cells.facet_ptr) for c in found])),
         np.arange(len(who)),
     )
     if k == 2:
         order = polygons(cells)
         cells = cells._replace(vertex=cells.vertex[order], mask=cells.mask[order])
-    bits = np.concatenate([c.bits for c in found])
     pattern, undecided = Pattern(bits, layout(network)), sum(c.guessed for c in found)
     return sharpened(
         Complex(
             network,
             where,
-            position[first],
-            error[first],
+            position,
+            error,
             cells,
             who,
             pattern,
@@ -179,6 +172,27 @@ def _gathered(run: _Run, found: list[Chunk]) -> Complex:
             undecided,
         )
     )
+
+
+def _shared(found: list[Chunk]) -> tuple[Ints, Floats, Floats]:
+    """The vertex of every place, numbered over all chunks; position and error of each vertex."""
+    ends = np.cumsum([len(c.points.radius) for c in found])
+    key = np.concatenate([c.points.key for c in found])
+    place, first = first_of(key, np.concatenate([_in_use(c) for c in found]))
+    own = zip(found, np.split(place, ends[:-1]), strict=True)
+    vertex = np.concatenate([at[c.cells.vertex] for c, at in own])
+    position = np.concatenate([c.points.position for c in found])
+    error = np.concatenate([c.points.radius for c in found])
+    _check_keys(place, first, position, error)
+    return vertex, position[first], error[first]
+
+
+def _joined(found: list[Chunk]) -> tuple[NDArray[np.uint64], Ints, NDArray[np.uint8]]:
+    """The facet bits of every place, the row of every facet, the pattern of every cell."""
+    words = max(c.cells.mask.shape[1] for c in found)
+    mask = np.concatenate([_widened(c.cells.mask, words) for c in found])
+    who = np.concatenate([c.rows.who[c.cells.facet] for c in found])
+    return mask, who, np.concatenate([c.bits for c in found])
 
 
 def _in_use(chunk: Chunk) -> NDArray[np.bool_]:
