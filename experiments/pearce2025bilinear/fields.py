@@ -51,7 +51,7 @@ def line(figure: str, what: str, published: float | str, here: float, spread: st
         "what": what,
         "published": f"{published:.4g}" if known else published,
         "here": f"{here:.3f}{spread}" if abs(here) < 1 else f"{here:.2f}{spread}",
-        "difference": f"{here - published:+.3f}" if known else "",
+        "difference": f"{round(here - published, 3) + 0.0:+.3f}" if known else "",
     }
 
 
@@ -130,7 +130,7 @@ def truncation_table(rows: list[Row], kept=(1, 2, 3, 5, 8, 10, 15, 20, 30)) -> s
         for k in kept:
             mine = where(rows, hidden=size, space=space, kept=k)
             lost = Spread.of([100 * (float(r["whole"]) - float(r["accuracy"])) for r in mine])
-            row[f"{k}"] = f"{lost.mean:.2f} ± {lost.deviation:.2f}"
+            row[f"{k}"] = f"{round(lost.mean, 2) + 0.0:.2f} ± {lost.deviation:.2f}"
         lines.append(row)
     return markdown(lines)
 

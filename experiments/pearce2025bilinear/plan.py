@@ -15,8 +15,9 @@ def base(c: dict, figure: str) -> dict:
 
 
 def eigenvectors(c: dict) -> list[Spec]:
-    """Figures 2B, 3, 15 to 18: one network a data set."""
-    return [Spec(data, seed=42, **base(c, "eigenvectors")) for data in c["eigenvectors"]["data"]]
+    """Figures 2B, 3, 15 to 18: one network a data set, which may have settings of its own."""
+    its, held = c["eigenvectors"], base(c, "eigenvectors")
+    return [Spec(data, seed=42, **(held | its.get(data, {}))) for data in its["data"]]
 
 
 def masks(c: dict) -> list[Spec]:

@@ -5,7 +5,7 @@
     python experiments/pearce2025bilinear/run.py --full --figure masks
     python experiments/pearce2025bilinear/run.py --page
 
---small (a sixth of the rows, small networks) writes nothing into the repository and ends with 1
+--small (few rows, small networks) writes nothing into the repository and ends with 1
 unless the orders hold. --full learns what config.toml says, or only some figures, and writes
 `results`; with --paper the published settings (hours) and no results into the repository unless
 --out is given. What --work holds is not learnt again. --page makes page and pictures of `results`.
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     size = parser.add_mutually_exclusive_group(required=True)
     size.add_argument("--small", action="store_true", help="seconds; asserts the orders")
-    size.add_argument("--full", action="store_true", help="half an hour of CPU; writes results")
+    size.add_argument("--full", action="store_true", help="25 minutes of CPU; writes results")
     size.add_argument("--page", action="store_true", help="page and pictures of the results")
     parser.add_argument("--paper", action="store_true", help="with --full: the published settings")
     parser.add_argument("--figure", choices=FIGURES, action="append", help="only this; repeatable")
