@@ -109,8 +109,7 @@ def begin(
     """Parent p as the one cell of the stack, with the signs of the rows that come near it."""
     first, m = cells.ptr[p], cells.ptr[p + 1] - cells.ptr[p]
     face_at, faces = cells.facet_ptr[p], cells.facet_ptr[p + 1] - cells.facet_ptr[p]
-    bounds(d, p, gate, b.points, cells, first, m, b.near.look)
-    k = near_rows(d, p, gate, b.near)
+    k = near_rows(d, p, gate, cells, first, m, b)
     kw = (k + 63) >> 6
     if m * (kw + 1) > len(b.local.plus):
         needed[0] = m * (kw + 1)
@@ -144,51 +143,62 @@ def begin(
 
 
 @inner
-def bounds(
-    d: int, p: int, gate: Any, points: Any, cells: Any, first: int, m: int, out: Any
-) -> None:
-    """out: smallest and largest value of each row at the vertices, and how far both may be off."""
-    f, low, high, off, value = gate.form[p], out[0], out[1], out[2], out[3]
-    n, radius = len(low), 0.0
-    for j in range(n):
-        low[j], high[j] = np.inf, -np.inf
+def near_rows(d: int, p: int, gate: Any, cells: Any, first: int, m: int, b: Any) -> int:
+    """Which rows may cross the parent: how many; the sides of the others go to near.base.
+
+    Where all parents have the same rows, one of them tells the signs at a vertex for all: a row is
+    one continuous function, whatever its form in a cell.
+    """
+    near, seen, own = b.near, b.seen, len(gate.who) > 1
     for i in range(first, first + m):
-        v = cells.vertex[i]
-        radius = max(radius, points.radius[v])
-        for j in range(n):
-            value[j] = f[d, j]
-        for a in range(d):
-            x = points.position[v, a]
-            for j in range(n):
-                value[j] += f[a, j] * x
-        for j in range(n):
-            z = value[j]
-            low[j] = z if z < low[j] else low[j]
-            high[j] = z if z > high[j] else high[j]
-    g, e = (d + 3) * U, p if len(gate.error) > 1 else 0
-    for j in range(n):
-        off[j] = gate.error[e, j] + g * abs(f[d, j])
-    for a in range(d):
-        reach = radius + g * gate.reach[a]
-        for j in range(n):
-            off[j] += abs(f[a, j]) * reach
+        g = cells.vertex[i]
+        if seen.by[g] < 0 or (own and seen.by[g] != p):
+            tell(d, p, gate, b.points, g, near.look, seen)
+    for i in range(len(near.base)):
+        near.base[i] = 0
+    k, n, f, e = 0, gate.form.shape[2], gate.form[p], p if len(gate.error) > 1 else 0
+    for w in range((n + 63) >> 6):
+        plus = minus = np.uint64(0)
+        told = ~plus
+        for i in range(first, first + m):
+            up, down = seen.plus[cells.vertex[i], w], seen.minus[cells.vertex[i], w]
+            plus, minus, told = plus | up, minus | down, told & (up | down)
+        doubtful = (plus & minus) | ~told
+        for j in range(64 * w, min(n, 64 * w + 64)):
+            bit = ONE << np.uint64(j & 63)
+            if doubtful & bit:
+                near.number[k], near.row[k], near.error[k] = j, -1, gate.error[e, j]
+                for i in range(d + 1):
+                    near.form[k, i] = f[i, j]
+                k += 1
+            elif plus & bit:
+                near.base[j >> 3] |= np.uint8(128 >> (j & 7))
+    return k
 
 
 @inner
-def near_rows(d: int, p: int, gate: Any, near: Any) -> int:
-    """Which rows may cross the parent: how many; the sides of the others go to near.base."""
-    k, f, look, e = 0, gate.form[p], near.look, p if len(gate.error) > 1 else 0
-    for i in range(len(near.base)):
-        near.base[i] = 0
-    for j in range(f.shape[1]):
-        if look[0, j] > look[2, j]:
-            near.base[j >> 3] |= np.uint8(128 >> (j & 7))
-        elif not look[1, j] < -look[2, j]:
-            near.number[k], near.row[k], near.error[k] = j, -1, gate.error[e, j]
-            for i in range(d + 1):
-                near.form[k, i] = f[i, j]
-            k += 1
-    return k
+def tell(d: int, p: int, gate: Any, points: Any, g: int, look: Any, seen: Any) -> None:
+    """The signs of all rows of parent p at vertex g, as far as floats prove them."""
+    f, value, off, share = gate.form[p], look[0], look[1], (d + 3) * U
+    n, e = len(value), p if len(gate.error) > 1 else 0
+    for j in range(n):
+        value[j], off[j] = f[d, j], gate.error[e, j] + share * abs(f[d, j])
+    for a in range(d):
+        x = points.position[g, a]
+        reach = points.radius[g] + share * abs(x)
+        for j in range(n):
+            value[j] += f[a, j] * x
+            off[j] += abs(f[a, j]) * reach
+    for w in range((n + 63) >> 6):
+        up = down = np.uint64(0)
+        for j in range(64 * w, min(n, 64 * w + 64)):
+            bound = off[j] * (1 + 64 * U)
+            if value[j] > bound:
+                up |= ONE << np.uint64(j & 63)
+            elif value[j] < -bound:
+                down |= ONE << np.uint64(j & 63)
+        seen.plus[g, w], seen.minus[g, w] = up, down
+    seen.by[g] = p
 
 
 @inner

@@ -80,7 +80,7 @@ class Open(NamedTuple):
 class Near(NamedTuple):
     """The rows that come near one parent: number in the gate, row of the pool (or -1), the form.
 
-    look (4, n): what decides that; base: the packed sides of the rows that do not come near.
+    look (2, n): what decides that; base: the packed sides of the rows that do not come near.
     """
 
     number: Any
@@ -89,6 +89,15 @@ class Near(NamedTuple):
     error: Any
     look: Any
     base: Any
+
+
+class Seen(NamedTuple):
+    """Signs of a gate's rows at the parents' vertices, as bits a row (V, words): both 0 where they
+    are not proven; by (V,): the parent whose rows they are, -1 for none yet."""
+
+    by: Any
+    plus: Any
+    minus: Any
 
 
 class Local(NamedTuple):
@@ -158,6 +167,7 @@ class Bench(NamedTuple):
     points: Any
     rows: Any
     near: Any
+    seen: Any
     local: Any
     turn: Any
     stack: Any
@@ -192,7 +202,7 @@ def new_bench(
     """A bench for `n` rows and so many parents."""
     state = np.zeros(STATE, np.int64)
     state[VERTEX], state[ROW], state[TURN] = len(points.radius), len(rows.error), -1
-    guess = 64 + 4 * cells
+    guess, parents = 64 + 4 * cells, len(points.radius)
     out = Children(
         np.empty(guess, np.int32),
         np.empty((guess, (n + 7) // 8), np.uint8),
@@ -213,8 +223,13 @@ def new_bench(
             np.empty(n, np.int64),
             np.empty((n, d + 1)),
             np.empty(n),
-            np.empty((4, n)),
+            np.empty((2, n)),
             np.empty((n + 7) // 8, np.uint8),
+        ),
+        Seen(
+            np.full(parents, -1, np.int32),
+            np.empty((parents, n // 64 + 1), np.uint64),
+            np.empty((parents, n // 64 + 1), np.uint64),
         ),
         Local(np.empty(64, np.int64), np.empty(64, np.uint64), np.empty(64, np.uint64)),
         Turn(np.empty(len(points.radius), np.int32), np.full(len(points.radius), -1, np.int32)),

@@ -51,17 +51,24 @@ def known(keys: Any, signs: Any, code: Any) -> Any:
 @inner
 def load_signs(d: int, kw: int, k: int, p: int, v: int, g: int, b: Any, forced: Any) -> bool:
     """The signs of the near rows at local vertex v; True where one is open (and zero for now)."""
-    opened = False
+    opened, seen = False, b.seen
     for w in range(kw):
         up = down = np.uint64(0)
         for c in range(64 * w, min(k, 64 * w + 64)):
-            sided = sign(d, c, p, g, b, forced)
-            if sided == 1:
-                up |= ONE << np.uint64(c & 63)
-            elif sided == -1:
-                down |= ONE << np.uint64(c & 63)
-            elif sided == UNDECIDED:
-                opened = True
+            j, bit = b.near.number[c], ONE << np.uint64(c & 63)
+            there = ONE << np.uint64(j & 63)
+            if seen.plus[g, j >> 6] & there:
+                up |= bit
+            elif seen.minus[g, j >> 6] & there:
+                down |= bit
+            else:
+                sided = sign(d, c, p, g, b, forced)
+                if sided == 1:
+                    up |= bit
+                elif sided == -1:
+                    down |= bit
+                elif sided == UNDECIDED:
+                    opened = True
         b.local.plus[v * kw + w], b.local.minus[v * kw + w] = up, down
     return opened
 
