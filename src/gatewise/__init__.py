@@ -7,14 +7,17 @@ explanation = gw.explain(net, X)  # clusters of rows, an exact affine rule each
 gw.affine(net, X).matrix()        # (rows, outputs, inputs)
 gw.regions.enumerate_regions(net, (low, high))  # every region of a box
 gw.dual.gates_know(net, X, y)     # how much of what it learned is in its gates
+gw.linear.fold(net, X)            # the same function on these rows, in a smaller network
 gw.audit(net, X, y)               # does it beat the best linear model, and where
 """
 
 from gatewise import bilinear as bilinear
 from gatewise import dual as dual
 from gatewise import errors as errors
+from gatewise import linear as linear
 from gatewise import models as models
 from gatewise import regions as regions
+from gatewise import write as write
 from gatewise.api import (
     Explainer,
     affine,

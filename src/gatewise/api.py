@@ -21,8 +21,7 @@ from gatewise.ir.network import Network, require_piecewise_affine
 from gatewise.ir.pattern import Pattern
 from gatewise.linear.affine_map import AffineMap
 from gatewise.numeric import whole_number
-from gatewise.patterns import observe
-from gatewise.patterns.census import Census
+from gatewise.patterns import observe, streaming
 from gatewise.patterns.census import census as _census
 from gatewise.read import read
 from gatewise.regions.halfspaces import Region
@@ -61,14 +60,15 @@ def affine(model: Model, X: Any) -> AffineMap:
     return AffineMap(network, observe.pattern(network, x))
 
 
-def census(model: Model, X: Any, *, batch_size: int | None = None) -> Census:
-    """The distinct patterns of X: cluster ids, counts, first rows, units in doubt, maps.
+def census(model: Model, X: Any, *, batch_size: int | None = None, **files: Any) -> Any:
+    """The distinct patterns of X: a Census of cluster ids, counts, first rows, doubts, maps.
 
-    Memory beyond X and the answer is one batch and the distinct patterns.
+    X a path or a pyarrow dataset: a StreamedCensus. files: out, on_bad_rows, on_bad_files, progress
     """
-    size = None if batch_size is None else whole_number(batch_size, "batch_size")
+    if files or streaming.is_stored(X):
+        return streaming.streamed(as_network(model), X, batch_size=batch_size, **files)
     network, x = _inputs(model, X)
-    found = _census(network, x, batch_size=size)
+    found = _census(network, x, batch_size=batch_size)
     require_finite(np.arange(len(x)), found.output.cpu())
     return found
 
@@ -298,7 +298,9 @@ def audit(
     settings: rules, holdout, level, repeats, seed, ...: see `gatewise.auditing.audit.audit`.
     """
     from gatewise.auditing.audit import audit as found
+    from gatewise.auditing.audit import require_settings
 
+    require_settings(settings)
     return found(_source(model), X, y, test=test, **settings)
 
 

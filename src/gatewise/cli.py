@@ -116,7 +116,7 @@ def regions(
     check_folder(out, region_files.FILES)
     network = _read(model, model_output)
     asked = Place(box, box_file, slice_, hold, data, target)
-    with _counting() as seen:
+    with _counting("regions") as seen:
         run = region_files.regions(network, asked, max_regions=max_regions, progress=seen)
     look = region_files.Look(format, colour, output)
     said = region_files.write(run, out, look, model=model, data=data)
@@ -166,9 +166,10 @@ def bilinear(
     outputs: Annotated[str | None, typer.Option(metavar="NAME,NAME", help="those shown")] = None,
     top: Annotated[int, typer.Option(help="eigenpairs of each output; paths", min=1)] = 20,
     labels: Labels = None,
-    row: Annotated[int, typer.Option(help="of DATA, explained; counted from 0", min=0)] = 0,
+    row: Annotated[int | None, typer.Option(help="of DATA, explained; from 0", min=0)] = None,
     image: Annotated[str | None, typer.Option(metavar="HxW", help="draw inputs as 28x28")] = None,
     tokens: Annotated[str | None, typer.Option(metavar="N,N,..", help="for a .npz")] = None,
+    on_bad_rows: Annotated[OnBadRows, typer.Option(help="rows with NaN or infinity")] = "raise",
     format: Annotated[Format, typer.Option(help="of the pictures")] = "svg",
     title: Annotated[str | None, typer.Option(help="heading of the page")] = None,
     model_output: Returned = None,
@@ -178,8 +179,11 @@ def bilinear(
     from gatewise.show.bilinear_names import image_of, names_of
 
     check_folder(out, bilinear_files.FILES)
-    asked = bilinear_facts.Asked(layer, names_of(outputs), top, labels, row, image_of(image))
-    if bilinear_paths.is_transformer(model, data, tokens):
+    pixels = image_of(image)
+    asked = bilinear_facts.Asked(layer, names_of(outputs), top, labels, row, pixels, on_bad_rows)
+    idle = {"--layer": layer, "--labels": labels, "--row": row, "--image": image}
+    idle["--model-output"] = model_output
+    if bilinear_paths.is_transformer(model, data, tokens, idle):
         paths = bilinear_paths.paths(model, tokens or "", asked)
         files = bilinear_paths.write(paths, out, format, title, model=model)
         _print_found(bilinear_paths.tables(paths), bilinear_paths.closing(paths), out, files)
@@ -202,7 +206,9 @@ def audit(
         Path | None, typer.Option(help="table of rows MODEL was not trained on, with the target")
     ] = None,
     rules: Annotated[str, typer.Option(metavar="N,N,..", help="cohorts compared; or none")] = "",
-    holdout: Annotated[float, typer.Option(help="share of DATA to test on, without --test")] = 0.25,
+    holdout: Annotated[
+        float | None, typer.Option(help="share of DATA to test on, without --test  \\[0.25]")
+    ] = None,
     repeats: Annotated[int, typer.Option(help="draws of the bootstrap", min=100)] = 2000,
     seed: Annotated[int, typer.Option(help="of the split, the draws, the cohorts", min=0)] = 0,
     on_bad_rows: Annotated[OnBadRows, typer.Option(help="rows with NaN or infinity")] = "raise",
@@ -223,6 +229,36 @@ def audit(
     files = audit_files.write(found, out, format, title, model=model, data=data, test=test)
     typer.echo(audit_words.verdict(found))
     _print_found(audit_words.tables(found), audit_words.closing(found), out, files)
+
+
+@app.command()
+def census(
+    model: Model,
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", help="file or folder: .parquet, .arrow, .csv")
+    ],
+    out: Annotated[Path, typer.Option(help="folder for the results; one that was killed goes on")],
+    batch_size: Annotated[int | None, typer.Option(help="rows at a time", min=1)] = None,
+    on_bad_rows: Annotated[OnBadRows, typer.Option(help="rows with NaN or infinity")] = "raise",
+    on_bad_files: Annotated[OnBadRows, typer.Option(help="files that cannot be read")] = "raise",
+    model_output: Returned = None,
+) -> None:
+    """The patterns of all rows of DATA, which may be larger than memory: one pass, resumable."""
+    network = _read(model, model_output)
+    bad = {"on_bad_rows": on_bad_rows, "on_bad_files": on_bad_files}
+    with _counting("rows") as seen:
+        found = gw.census(
+            network,
+            data,
+            out=out,
+            batch_size=batch_size,
+            progress=lambda done, total, rate: seen(done, done / total if total else 0.0, rate),
+            **bad,
+        )
+    typer.echo(repr(found))
+    for broken in found.broken:
+        typer.echo(f"  left out: '{broken.file}' from row {broken.row} on: {broken.why}")
+    typer.echo(f"wrote {out}: meta.json, patterns.parquet, rows.parquet")
 
 
 @app.command()
@@ -333,19 +369,19 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
 
 
 @contextmanager
-def _counting() -> Iterator[Callable[[int, float], None]]:
-    """A bar of the work done, with regions so far and a second; as `_progress` otherwise."""
+def _counting(what: str) -> Iterator[Callable[..., None]]:
+    """A bar of the work done, with how many so far and a second; as `_progress` otherwise."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as bars:
-        task = bars.add_task("regions", total=1.0)
+        task = bars.add_task(what, total=1.0)
         begin = time.monotonic()
 
-        def seen(regions: int, share: float) -> None:
-            rate = regions / max(time.monotonic() - begin, 1e-9)
-            said = f"{regions:,} regions, {rate:,.0f} a second"
+        def seen(count: int, share: float, rate: float | None = None) -> None:
+            rate = count / max(time.monotonic() - begin, 1e-9) if rate is None else rate
+            said = f"{count:,} {what}, {rate:,.0f} a second"
             bars.update(task, completed=share, description=said)
 
         yield seen

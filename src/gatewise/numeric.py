@@ -54,6 +54,9 @@ def decide(value: Tensor, bound: Tensor | float) -> Tensor:
 def as_tensor(values: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Numbers in any container (lists, arrays, tables, tensors) as a tensor."""
     held = values if isinstance(values, Tensor) else np.asarray(values)
+    if isinstance(held, np.ndarray):
+        backwards = min(held.strides, default=0) < 0  # which torch cannot walk
+        held = held.copy() if backwards or not held.flags.writeable else held
     return torch.as_tensor(held, dtype=dtype, device=device)
 
 

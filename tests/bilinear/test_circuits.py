@@ -435,6 +435,21 @@ def test_bad_files_are_refused(tmp_path):
     refused(CorruptModel, "is not JSON", lambda: load_transformer(file))
     beside.write_text("{}")
     refused(ModelError, "do not say n_layers", lambda: load_transformer(file))
+    file.with_name("m.config.json").write_text("[" * 100_000)
+    refused(CorruptModel, "is not JSON", lambda: load_transformer(file))
+    for name, bad, error, words in (
+        ("n_layers", "two", DataError, "n_layers must be a whole number, at least 1, got 'two'"),
+        ("n_heads", 1.5, DataError, "n_heads must be a whole number, at least 1, got 1.5"),
+        ("d_head", None, DataError, "d_head must be a whole number, at least 1, got None"),
+        ("attention", "soft", UnsupportedLayer, "attention must be one of softmax, bilinear"),
+        ("rope_base", -1, DataError, "rope_base must be a number from 1, got -1"),
+        ("beta", "x", DataError, "beta must be a number from 0, got 'x'"),
+        ("token_names", 5, DataError, "token_names must be a list of strings, got 5"),
+    ):
+        refused(error, words, lambda said={name: bad}: from_state(arrays, config | said))
+    refused(DataError, "settings are given by name, got list", lambda: from_state(arrays, [1]))
+    flat = arrays | {"blocks.0.attn.o_proj.weight": np.ones(4)}
+    refused(WrongShape, "o_proj must have shape (any, any)", lambda: from_state(flat, config))
     refused(ModelError, "'extra' is not part", lambda: from_state(arrays | {"extra": 1}, config))
     refused(ModelError, "d_head is 3", lambda: from_state(arrays, config | {"d_head": 3}))
     refused(ModelError, "no array 'blocks.0.norm_attn.scale'",

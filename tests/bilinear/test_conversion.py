@@ -204,6 +204,13 @@ def test_a_unit_that_never_moves_is_said_to_be_a_constant():
     assert not layer.W[0].any()
     assert y0 >= 0
     assert bool(made.network(X).isfinite().all())
+    fitted = to_bilinear(net, X, fit="data")
+    assert "1 unit of 'relu' read one value on every row" in str(fitted)
+    assert fitted.fitted.r2 > made.fitted.r2
+    same = X[:1].expand(9, -1)
+    for fit in ("gaussian", "data"):
+        nearly = to_bilinear(net, same, fit=fit, refit=True).network(same)
+        torch.testing.assert_close(nearly, net(same), atol=1e-12, rtol=0)
 
 
 def test_settings_and_divergence_are_refused():
@@ -221,6 +228,12 @@ def test_settings_and_divergence_are_refused():
         fine_tune(made, X, towards="labels")
     with pytest.raises(DataError, match="rate must be a number above 0, got -1"):
         fine_tune(made, X, rate=-1)
+    with pytest.raises(DataError, match="seed must be a whole number, at least 0, got 'a'"):
+        fine_tune(made, X, seed="a")
+    with pytest.raises(DataError, match="give what to_bilinear made, a Converted; got a Network"):
+        fine_tune(made.network, X)
+    assert fine_tune(made, X, rate=np.float32(1e-3), epochs=1).fitted.rows == 50
+    assert fine_tune(made, X, rate=10.0).fitted.r2 >= made.fitted.r2 - 1e-9  # the best is kept
     with pytest.raises(Diverged, match="in epoch 1: lower the rate"):
         fine_tune(made, X, rate=1e200, rows=5)
     with pytest.raises(NotBilinear, match=r"node 'reciprocal'.* has no mean under a Gaussian"):

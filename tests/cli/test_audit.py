@@ -101,6 +101,8 @@ def test_refusals_are_one_sentence(files, tmp_path):
     refused(audit(model, data, "--target", "nope", *rest), "no column 'nope'")
     refused(audit(model, data, "--target", "y", "--rules", "few", *rest), "--rules", "'few'")
     refused(audit(model, data, "--target", "y", "--holdout", "2", *rest), "holdout")
+    both = ("--test", test, "--holdout", "0.5")
+    refused(audit(model, data, "--target", "y", *both, *rest), "leave out one of the two")
     one = csv(tmp_path / "one.csv", np.eye(4).repeat(5, 0), ["no"] * 20)
     refused(audit(model, one, "--target", "y", *rest), "'no' in all rows")
     three = csv(tmp_path / "three.csv", np.eye(4).repeat(5, 0), list("abcd") * 5)

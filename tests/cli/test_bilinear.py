@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 
 import numpy as np
 import onnx
@@ -100,6 +101,25 @@ def test_rows_labels_and_a_row(files, tmp_path):
     assert "Rows and more" in (out / "bilinear.html").read_text("utf-8")
 
 
+def test_rows_with_nan_are_refused_or_left_out(files, tmp_path):
+    model, data, x = files
+    lines, out = data.read_text().splitlines(), tmp_path / "o"
+    broken = tmp_path / "nan.csv"
+    lines[3] = "nan" + lines[3][lines[3].index(",") :]  # row 2
+    broken.write_text("\n".join(lines))
+    asked = (model, broken, "--labels", "label", "--out", out)
+    refused(bilinear(*asked), "rows 2", "on_bad_rows")
+    refused(bilinear(*asked, "--on-bad-rows", "skip", "--row", "2"), "row 2 holds NaN")
+    refused(bilinear(*asked, "--on-bad-rows", "skip", "--row", "80"), "no row 80", "80 rows")
+    result = bilinear(*asked, "--on-bad-rows", "skip", "--row", "5")
+    assert result.returncode == 0, result.stderr
+    s, y = said(out), gw.read(model)(x).numpy()
+    assert s["rows"] == 79 and s["truncation"]["whole"] == 1
+    assert "1 row with NaN or infinity left out" in s["notes"]
+    assert s["row"]["row"] == 5 and s["row"]["value"] == pytest.approx(y[5].max())
+    assert s["row"]["label"] == str(y[5].argmax())
+
+
 def test_refusals_are_one_sentence(files, tmp_path):
     model, data, _ = files
     out = tmp_path / "o"
@@ -114,6 +134,7 @@ def test_refusals_are_one_sentence(files, tmp_path):
     refused(bilinear(model, "--image", "big", "--out", out), "HEIGHTxWIDTH")
     refused(bilinear(model, "--tokens", "1,2", "--out", out), "--tokens", ".npz")
     refused(bilinear(tmp_path / "m.safetensors", "--out", out), "export the network", ".npz")
+    refused(bilinear(model, "--row", "1", "--out", out), "--row", "no DATA")
     assert not out.exists()
     out.mkdir()
     (out / "thesis.tex").write_text("mine")
@@ -149,6 +170,24 @@ def test_paths_of_a_transformer_sum_to_the_logit(tmp_path):
     refused(bilinear(model, "d.csv", "--tokens", "1", "--out", out), "no DATA")
     refused(bilinear(model, "--tokens", "1,x", "--out", out), "got 'x'")
     refused(bilinear(model, "--tokens", "1", "--outputs", "1,2", "--out", out), "one logit")
+    for option in ("--layer", "--labels", "--row", "--image", "--model-output"):
+        value = "2x2" if option == "--image" else "1"
+        result = bilinear(model, "--tokens", "1", option, value, "--out", out)
+        refused(result, f"a transformer of arrays takes no {option}")
+
+
+def test_names_that_no_file_can_hold_are_written_all_the_same(files, tmp_path):
+    out, path = tmp_path / "o", tmp_path / os.fsdecode(b"\xff.onnx")
+    path.write_bytes(files[0].read_bytes())
+    assert bilinear(path, "--out", out).returncode == 0 and said(out)["model"] == "?.onnx"
+    model = transformer(tmp_path / "t.npz")
+    settings = json.loads(model.with_name("t.config.json").read_text())
+    settings["token_names"] = [f"\ud800<script>{i}" for i in range(5)]
+    model.with_name("t.config.json").write_text(json.dumps(settings))
+    result = bilinear(model, "--tokens", "1,2", "--out", out)
+    assert result.returncode == 0, result.stderr
+    assert "<script" not in (out / "bilinear.html").read_text("utf-8")
+    assert said(out)["tokens"] == ["?<script>1", "?<script>2"]
 
 
 # ---------------------------------------------------------------- real networks

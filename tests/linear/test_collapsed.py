@@ -177,6 +177,31 @@ def test_networks_that_were_read(name):
         assert part.relative_bound < 1e-11
 
 
+def test_a_convolution_without_a_bias_has_its_bound():
+    """The bound adds what underflow can lose where there is no bias to add it to."""
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(
+        torch.nn.Conv2d(2, 4, 3, bias=False), torch.nn.ReLU(), torch.nn.Flatten()
+    )
+    x = torch.randn(3, 2, 5, 5)
+    network = gw.read(module, x[:1])
+    first = collapsed(network).stretches[0]
+    assert 0 < first.relative_bound < 1e-12
+    assert (gw.affine(network, x).bound(x) < 1e-12).all()
+
+
+def test_zeros_and_no_layer_at_all():
+    network = chain(3, 2)
+    network.nodes[0].kind.weights[0].zero_()
+    found = collapsed(network).whole
+    assert found.relative_bound == 0 and found.whole.rank == 0 and found.whole.condition == math.inf
+    assert "nan" not in str(found)
+    with pytest.raises(DataError, match="no affine node, so there is nothing to collapse"):
+        _ = collapsed(gw.read(torch.nn.ReLU(), torch.zeros(1, 3))).whole
+    with pytest.raises(DataError, match="give a Network"):
+        collapsed(torch.nn.Linear(3, 2))
+
+
 def test_what_is_refused():
     gated = mlp(3, 4, 2)
     with pytest.raises(DataError, match="not affine: gates or curves cut it into 2 stretches"):

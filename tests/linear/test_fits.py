@@ -179,7 +179,7 @@ def test_multinomial_is_that_of_scikit_learn(data, exact, monkeypatch):
     X, _, _, three = data
     z = (X - START) / UNITS
     if not exact:
-        monkeypatch.setattr(newton, "EXACT", 0)  # conjugate gradients in place of a Hessian
+        monkeypatch.setattr(newton, "EXACT", 0)  # L-BFGS in place of a Hessian
     there = LogisticRegression(solver="newton-cholesky", tol=1e-12, max_iter=300).fit(z, three)
     found = gw.linear.multinomial(z, three)
     close(found.coefficients, there.coef_, 1.0)

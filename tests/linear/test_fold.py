@@ -15,6 +15,7 @@ from cases import CASES
 from gatewise.errors import BadRows, DataError, EmptyData, InternalError, WrongShape
 from gatewise.ir.kinds import Affine, scale
 from gatewise.ir.network import Network, Node
+from gatewise.linear.folding.blocks import Joined
 from gatewise.linear.folding.difference import difference
 from gatewise.linear.folding.fold import fold
 from gatewise.regions import constant_units
@@ -164,6 +165,7 @@ def test_planted_units_go_on_the_data():
 
 
 def test_dead_channels_and_a_layer_that_is_always_on():
+    torch.manual_seed(0)
     module = nn.Sequential(
         nn.Conv2d(2, 6, 3, padding=1),
         nn.ReLU(),
@@ -236,14 +238,121 @@ def test_every_case_keeps_its_function(name):
         assert np.allclose(network.predict(x), found.network.predict(x), rtol=0, atol=1e-10)
 
 
+def test_a_folded_network_is_folded_again():
+    """Blocks over all before them, multiplied and cut like any other layers; and pulled back."""
+    for seed in range(4):
+        network = mlp(4, 12, 9, 3, seed=seed)
+        network.nodes[0].kind.bias[:4], network.nodes[0].kind.bias[4:6] = -90, 90
+        network.nodes[2].kind.bias[:4] = 900
+        x = torch.randn(60, 4, dtype=F64, generator=torch.Generator().manual_seed(seed))
+        once = fold(network, x).network
+        on = Chain(3, seed)  # behind it a scaling by columns and a layer of another size
+        on.linear(1)
+        on.linear(2)
+        after = [dataclasses.replace(n, inputs=(once.output,)) if n.inputs == ("input",) else n
+                 for n in on.nodes]  # fmt: skip
+        after = [dataclasses.replace(n, name=f"{n.name}.b", inputs=tuple(
+            i if i == once.output else f"{i}.b" for i in n.inputs)) for n in after]  # fmt: skip
+        longer = dataclasses.replace(once, nodes=(*once.nodes, *after), output=after[-1].name)
+        again = fold(longer, x[:20]).network
+        same(longer, again, x[:20])
+        maps = gw.affine(again, x[:20])
+        assert torch.allclose(maps.mv(x[:20]), again(x[:20]), atol=1e-10)
+        assert torch.allclose(
+            (maps.matrix() @ x[:20, :, None])[..., 0] + maps.offset, again(x[:20])
+        )
+
+
+def test_a_rule_that_knows_its_size_is_not_multiplied():
+    """3 -> 2 by a rule that says so, and 2 -> 1: the product would be refused by the rule."""
+    chain = Chain(3)
+    chain.linear(2)
+    chain.linear(1)
+    first, second = chain.nodes
+    rule = Joined((3,), ((3,),), (2,))
+    first = dataclasses.replace(
+        first, kind=dataclasses.replace(first.kind, rule=rule, pullback=rule.back)
+    )
+    network = Network((first, second), (3,), second.name)
+    same(network, fold(network).network, torch.randn(9, 3, dtype=F64))
+
+
+class Twice(nn.Module):
+    """Units that two layers read, and a gate that goes into a Concat."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(5, 8), nn.Linear(8, 4), nn.Linear(8, 4)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        z = torch.relu(self.a(x))
+        return self.head(torch.cat([self.b(z).relu(), self.c(z) + 1], 1))
+
+
+def test_units_read_twice_and_a_gate_among_several_inputs():
+    torch.manual_seed(0)
+    module = Twice()
+    module.a.bias.data[:3], module.a.bias.data[3:5] = -100, 100
+    network = torchs(module, 5)
+    x = torch.randn(60, 5, dtype=F64, generator=torch.Generator().manual_seed(0))
+    found = fold(network, x)
+    assert found.units[1] <= 7
+    same(network, found.network, x)
+
+
+def test_windows_that_begin_in_padding():
+    """Constant and changing winners, beside candidates that are not there."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.MaxPool2d(3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2))
+    x = torch.rand(40, 1, 4, 4, dtype=F64, generator=torch.Generator().manual_seed(0))
+    x[:, 0, 0, 0] = 9  # it wins its window on every row
+    network = torchs(module, 1, 4, 4)
+    found = fold(network, x)
+    assert found.on  # some winner was constant
+    same(network, found.network, x)
+
+
+def test_a_batch_norm_of_one_unit_goes():
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(2, 1, 3), nn.BatchNorm2d(1), nn.ReLU(), nn.Flatten(), nn.Linear(4, 1),
+        nn.BatchNorm1d(1),
+    )  # fmt: skip
+    network = torchs(module, 2, 4, 4)
+    found = fold(network)
+    assert layers(found.network) == ["Conv", "ReLU", "Reshape", "Linear"]
+    same(network, found.network, torch.randn(9, 32, dtype=F64))
+
+
+def test_what_a_network_is_besides_its_nodes_stays():
+    network = dataclasses.replace(
+        planted().to("float32"),
+        feature_names=tuple("abcdef"),
+        output_names=("y", "z"),
+        task="classification",
+        classes=("no", "yes"),
+        prepare=np.negative,
+    )
+    rows = np.random.default_rng(0).normal(size=(50, 6)) / 3
+    found = fold(network, rows)
+    assert found.before is network and found.network.dtype == torch.float32
+    for name in ("feature_names", "output_names", "task", "classes", "prepare"):
+        assert getattr(found.network, name) == getattr(network, name)
+    given = network.rows(-rows)  # the table is prepared, as the network's own methods do
+    assert torch.allclose(network(given), found.network(given), atol=1e-3)
+
+
 def test_what_is_refused():
     network = planted()
+    with pytest.raises(DataError, match=r"give a Network, as gw.read\(model\) makes it; got a Seq"):
+        fold(nn.Sequential())
     with pytest.raises(DataError, match="constant= and box= together"):
         fold(network, box=BOX)
-    with pytest.raises(BadRows, match="1 rows hold NaN") as caught:
+    with pytest.raises(BadRows, match="X holds NaN or infinity in rows 1") as caught:
         fold(network, [[0.0] * 6, [float("nan")] * 6])
     assert caught.value.rows == (1,)
-    with pytest.raises(EmptyData, match="no row to fold on"):
+    with pytest.raises(EmptyData, match="X has 0 rows"):
         fold(network, np.zeros((0, 6)))
     with pytest.raises(WrongShape, match="rows of 6 inputs"):
         fold(network, np.zeros((3, 5)))

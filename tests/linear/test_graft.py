@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ import gatewise as gw
 import nets
 from gatewise.errors import BadRows, DataError, EmptyData
 from gatewise.ir.kinds import Pieces
-from gatewise.linear import graft
+from gatewise.linear import graft, grafting
 from gatewise.linear.affine_map import AffineMap
 from gatewise.linear.collapse import collapse
 from gatewise.linear.freeze import freeze
@@ -129,6 +131,31 @@ def test_every_room_takes_a_grafted_network():
     assert graft(network.to(torch.float32), x, share=0.5).network.dtype == torch.float32
 
 
+def test_in_batches_it_is_the_same(monkeypatch):
+    """Sums over seven batches and over one; far from 0, where sums of squares would cancel."""
+    network = nets.mlp(4, 16, 12, 2, seed=1)
+    x = nets.rows(network, 50)
+    network.nodes[0].kind.bias.add_(1e6)
+    network.nodes[2].kind.bias.sub_(network.nodes[2].kind.weights[0].sum(1) * 1e6)
+    whole = graft(network, x, share=0.7)
+    monkeypatch.setattr(grafting, "NUMBERS", 8 * (4 + 2 * (16 + 12) + 2))
+    parts = graft(network, x, share=0.7)
+    for name, units in whole.units.items():
+        assert torch.equal(units, parts.units[name])
+        torch.testing.assert_close(whole.slopes[name], parts.slopes[name], rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(whole.error, parts.error, rtol=1e-5, atol=1e-7)
+
+
+def test_the_grafted_network_says_that_it_is_another_and_keeps_its_names():
+    network = dataclasses.replace(nets.mlp(3, 5, 2), feature_names=("a", "b", "c"), notes=("one",))
+    found = graft(network, nets.rows(network, 20), share=0.4)
+    assert found.network.feature_names == network.feature_names
+    assert found.network.notes == (
+        "one",
+        "grafted: 2 of 5 gate units are lines, so it is another function",
+    )
+
+
 def test_what_cannot_be_grafted_is_refused():
     network = nets.mlp(3, 5, 2)
     x, name = nets.rows(network, 10), network.gates[0].name
@@ -142,12 +169,15 @@ def test_what_cannot_be_grafted_is_refused():
         ({"units": {name: [0.5]}}, "give their numbers or a mask"),
         ({"units": {name: [True, False]}}, "give their numbers or a mask of 5"),
         ({"units": {name: "all"}}, "are numbers or a mask, got 'all'"),
+        ({"units": [0]}, r"`units` is {gate: numbers or mask of its units}, got \[0\]"),
     ):
         with pytest.raises(DataError, match=message):
             graft(network, x, **wanted)
-    with pytest.raises(BadRows, match="X holds NaN or infinity in rows 2: leave out"):
+    with pytest.raises(BadRows, match="X holds NaN or infinity in rows 2: fill them in"):
         graft(network, x.index_fill(0, torch.tensor([2]), torch.nan), share=0.5)
-    with pytest.raises(EmptyData, match="X has no rows"):
+    with pytest.raises(EmptyData, match="X has 0 rows"):
         graft(network, x[:0], share=0.5)
+    with pytest.raises(DataError, match="give a Network"):
+        graft(nn.ReLU(), x, share=0.5)
     with pytest.raises(DataError, match="the network has no gate of single units"):
         graft(nets.mlp(2, 1), torch.zeros(3, 2), share=0.5)

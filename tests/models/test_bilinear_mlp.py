@@ -141,6 +141,14 @@ def test_at_beta_nothing_the_layer_is_bilinear_with_half_of_v_bit_for_bit():
     torch.testing.assert_close(nearly(X), model(X), atol=1e-5, rtol=1e-4)  # the limit
 
 
+def test_readings_that_share_their_weights_are_halved_once():
+    one, two = nn.Linear(5, 5), nn.Linear(5, 5)
+    squares = GLU(one, one, None, gate="swish", beta=0.0)
+    twice = nn.Sequential(*(GLU(part, two, None, gate="swish", beta=0.0) for part in (one, two)))
+    for model in (squares, twice):
+        torch.testing.assert_close(annealed(model)(X), model(X))
+
+
 def test_training_ends_bilinear_and_no_earlier_epoch_is_kept():
     model = BilinearMLP(5, 8, 2, gate="swish")
     betas, seen = [], []
@@ -211,6 +219,16 @@ def test_settings_that_are_no_network_are_refused():
             BilinearMLP(5, 6, 2, gate="swish", beta=beta)
     with refused("adds 6 products to the 5 numbers it reads: give hidden=5, or project=True"):
         BilinearMLP(5, 6, 2, residual=True)
+    for name in ("bias", "residual", "project"):
+        with refused(f"`{name}` is True or False, and it is 'no'"):
+            BilinearMLP(5, 6, 2, **{name: "no"})
+    for seed in ("a", 1.5, -1):
+        with refused(f"`seed` is a whole number from 0, or None, and it is {seed!r}"):
+            BilinearMLP(5, 6, 2, seed=seed)
+    with refused("`gate` is 'bilinear' or 'swish', and it is 'relu'"):
+        GLU(nn.Linear(5, 6), nn.Linear(5, 6), None, gate="relu")
+    with refused("the weights are (6, 5) and (7, 5): give one shape"):
+        GLU(nn.Linear(5, 6), nn.Linear(5, 7), None)
     with refused("a gate is swish with beta = 0.5, which no bilinear layer is: anneal beta to 0"):
         annealed(BilinearMLP(5, 6, 2, gate="swish", beta=0.5))
 

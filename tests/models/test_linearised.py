@@ -93,15 +93,24 @@ def test_more_weights_fit_better_and_a_large_ridge_changes_nothing():
     torch.testing.assert_close(still(x), module(x).detach(), atol=1e-6, rtol=0)
 
 
+def test_float32_rows_are_taken():
+    x = rows(10, 2)
+    made = linearise_weights(net(2, 3, 1), x, rows(10, 1))
+    assert torch.allclose(made(x.float()), made(x), atol=1e-5) and made(x.float()).dtype == F64
+
+
 def test_what_cannot_be_linearised_is_refused(monkeypatch):
     module, x, y = net(2, 3, 1), rows(10, 2), rows(10, 1)
     for settings, message in (
         ({"ridge": 0}, "`ridge` is positive, and it is 0"),
         ({"weights": "last"}, "`weights` is 'all', 'readout' or names of parameters, got 'last'"),
+        ({"weights": 3}, "`weights` is 'all', 'readout' or names of parameters, got 3"),
         ({"weights": []}, r"got \[\]: they are 0.weight, 0.bias"),
     ):
         with pytest.raises(ModelError, match=message):
             linearise_weights(module, x, y, **settings)
+    with pytest.raises(ModelError, match="`module` is a torch module, got a function"):
+        linearise_weights(net, x, y)
     with pytest.raises(DataError, match="labels need an output a class, and the module has 1"):
         linearise_weights(module, x, (y[:, 0] > 0).long())
     with pytest.raises(WrongShape, match="y has 2 numbers a row and the module 1 outputs"):

@@ -232,7 +232,10 @@ def test_data_that_cannot_be_used_are_refused():
         ({"record": (3, 11)}, r"`record` is whole numbers from 0 to `steps` = 10, got \(3, 11\)"),
         ({"record": (0.5,)}, "`record` is whole numbers from 0"),
         ({"optimizer": "sgd"}, "there is no optimizer 'sgd': choose one of 'gd', 'momentum'"),
-        ({"momentum": 1.0}, "momentum and betas are numbers from 0 below 1, got 1.0"),
+        ({"momentum": 1.0}, "momentum and the two betas are numbers from 0 below 1, got 1.0"),
+        ({"betas": (0.9,)}, r"the two betas are numbers from 0 below 1, got \(0.9,\)"),
+        ({"betas": 3}, "the two betas are numbers from 0 below 1, got 3"),
+        ({"test": 3}, r"`moments` and `test` are Moments.of\(X, y\); `test` is a int"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, message):
@@ -247,6 +250,13 @@ def test_chains_that_do_not_fit_the_data_are_refused():
         descend(Chains.draw(2, 2, 3, 2, 1), Moments.of(x, y))
     with pytest.raises(WrongShape, match="there are 3 chains and 2 trials"):
         descend(Chains.draw(3, 2), Moments.of(x, y))
+    with pytest.raises(ModelError, match=r"`start` is Chains.draw\(..\).*`start` is a Moments"):
+        descend(Moments.of(x, y), Chains.draw(2, 2))
+    lost = descend(Chains.draw(2, 2, seed=0), Moments.of(x, y), lr=1e6, steps=50)
+    assert np.isnan(diagnose(lost, hessian=True).least).all()  # not one is left to bend
+    for name in ("test", "losses"):
+        with pytest.raises(ModelError, match=f"no record '{name}': choose one of deviation, train"):
+            lost.mean(name)
     wide = descend(Chains.draw(1, 3, 3, 6, 2, seed=0), Moments.of(*trials(1, 20, 3, 2)), steps=2)
     with pytest.raises(ModelError, match="at most 64 parameters, and these have 80"):
         diagnose(wide, hessian=True)

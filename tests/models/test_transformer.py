@@ -162,6 +162,22 @@ def test_the_loss_is_the_mean_surprise_of_every_next_token():
     assert history.epochs[0].validation_score == pytest.approx(right)
 
 
+def test_a_cosine_by_epochs_stands_still_within_each(monkeypatch):
+    rates, step = [], torch.optim.Adam.step
+    monkeypatch.setattr(
+        torch.optim.Adam,
+        "step",
+        lambda self: (rates.append(self.param_groups[0]["lr"]), step(self))[1],
+    )
+    net, tokens = BilinearTransformer(VOCABULARY, 8), rows()[:10]
+    settings = {"epochs": 3, "batch": 4, "lr": 1e-3}
+    fit_next_token(net, tokens, schedule="epoch-cosine", **settings)
+    assert rates == pytest.approx([1e-3] * 3 + [0.75e-3] * 3 + [0.25e-3] * 3)
+    rates.clear()
+    fit_next_token(net, tokens, schedule="cosine", **settings)
+    assert len(set(rates)) == 9
+
+
 def test_training_is_of_its_seed_and_leaves_torchs_own_alone():
     before = torch.get_rng_state()
     nets = [BilinearTransformer(VOCABULARY, 8, seed=5) for _ in range(2)]
@@ -266,6 +282,8 @@ def test_training_settings_that_do_not_fit_are_refused():
         ({"along": 3}, "`along` is a function, and it is 3"),
     ):
         refused(ModelError, words, lambda s=settings: fit_next_token(net, rows(), **s))
+    frozen = BilinearTransformer(VOCABULARY, 8).requires_grad_(False)
+    refused(ModelError, "there is nothing to train", lambda: fit_next_token(frozen, rows()))
     other = torch.nn.Linear(2, 2)
     words = "`net` is a BilinearTransformer, and it is a Linear"
     refused(ModelError, words, lambda: fit_next_token(other, rows()))

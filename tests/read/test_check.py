@@ -13,6 +13,7 @@ from gatewise.errors import ReadingMismatch
 from gatewise.ir.kinds import Affine, Pieces
 from gatewise.ir.network import Network, with_head
 from gatewise.read.check import check_reading, sample_rows
+from gatewise.read.torch import read_torch
 from gatewise.read.weights import read_weights
 
 
@@ -73,6 +74,14 @@ def test_a_lost_activation_is_found(network):
     )
     with pytest.raises(ReadingMismatch):
         check_reading(dataclasses.replace(network, nodes=nodes), run_of(network), source="s")
+
+
+@pytest.mark.parametrize("times", [5, 9, 11])
+def test_weights_that_cancel_while_they_are_read(times):
+    """Where a pixel lies on another its blend is 1e-17 here and 0 there, beside zeros of a row."""
+    grow = nn.Upsample(scale_factor=times, mode="bilinear")
+    found = read_torch(grow, torch.zeros(1, 2, 4, 5))
+    assert "checked against" in found.notes[-1]
 
 
 def test_the_message_names_output_values_and_bound(network):

@@ -78,8 +78,10 @@ def test_words_for_what_cannot_be_measured(found):
     assert audit_page.html(odd, list(audit_page.drawn(odd)), None, {})
     alone = dataclasses.replace(found, gains=(), uses=())
     assert [d.name for d in audit_page.drawn(alone)] == ["models"]
-    assert "earn its keep?" not in words(
-        audit_page.html(alone, list(audit_page.drawn(alone)), None, {})
+    bare = words(audit_page.html(alone, list(audit_page.drawn(alone)), None, {}))
+    assert "earn its keep?" not in bare and "A gain is a saving" not in bare
+    assert "A gain is a saving" in words(
+        audit_page.html(odd, list(audit_page.drawn(odd)), None, {})
     )
     assert audit_words.rules_of("") == {} and audit_words.rules_of("none") == {"rules": ()}
     assert audit_words.rules_of("1, 16") == {"rules": (1, 16)}

@@ -297,6 +297,27 @@ def test_rounding_is_not_shown_as_a_finding():
     assert len(bilinear_words.terms_table(b).rows) == 2
 
 
+def test_all_pairs_of_an_output_are_all_of_it_and_of_none_too():
+    module = Block(5)
+    with torch.no_grad():
+        module.head.weight[0], module.head.bias[0] = 0, 0
+    b = bilinear(read(module, 5), table())
+    assert b.kept.tolist() == [1, 1] and not b.row.left.any()
+    assert [row[3] for row in bilinear_words.outputs_table(b).rows] == ["100\xa0%", "100\xa0%"]
+    few = bilinear(read(module, 5), table(), Asked(top=1)).row
+    assert few.left[1] != 0
+    np.testing.assert_allclose(few.raised + few.lowered + few.left, few.given, atol=1e-12)
+
+
+def test_the_predicted_error_is_that_of_the_rows_moments():
+    frame = table(rows=40)
+    b = bilinear(read(Block(5), 5), frame)
+    cut = gw.bilinear.truncation(b.found, frame.to_numpy())
+    for told, own in ((b.curve.predicted, cut.predicted), (b.curve.measured, cut.measured)):
+        np.testing.assert_allclose(told, own.norm(dim=0) / cut.size.norm(), atol=1e-12)
+    assert np.abs(b.curve.predicted - b.curve.measured).max() > 0.01
+
+
 def test_refusals():
     frame = table()
     relu = read(nn.Sequential(nn.Linear(5, 3), nn.ReLU(), nn.Linear(3, 2)), 5)

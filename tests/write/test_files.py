@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import tempfile
 
 import numpy as np
 import onnx
@@ -14,10 +15,12 @@ from torch import nn
 import gatewise as gw
 import shared
 from cases import CASES
-from gatewise.errors import DataError, InternalError, UnsupportedLayer
+from gatewise.errors import DataError, InternalError, ModelError, UnsupportedLayer
 from gatewise.ir.network import Network
 from gatewise.linear.folding.fold import fold
+from gatewise.ops import TABLE
 from gatewise.write import files, onnx_model, torch_module, write_onnx
+from laws.examples import read_example
 from nets import F64, mixed, mlp
 from oracles import onnx_node
 
@@ -82,6 +85,38 @@ def test_a_real_resnet_agrees_with_its_source(path, tmp_path):
     assert "->" in str(told) and path.name in str(told)
 
 
+def test_the_table_of_layers_folded_and_written(tmp_path):
+    """Every tenth example of it is the same function, or is refused by name."""
+    every = [(e.name, k) for e in TABLE for k in range(len(e.examples))]
+    refused = 0
+    for name, k in every[::10]:
+        network, x, expected = read_example(name, k)
+        small = fold(network, x).network
+        assert torch.allclose(small.predict(x), expected, rtol=1e-4, atol=1e-4), (name, k)
+        try:
+            told = write_onnx(small, tmp_path / "a.onnx", x)
+        except UnsupportedLayer as error:
+            assert "cannot be written to ONNX" in str(error)
+            refused += 1
+            continue
+        assert told.error <= told.bound, (name, k)
+    assert refused < len(every) / 10 / 3
+
+
+def test_a_grafted_convolution_keeps_the_shape_of_its_rows(tmp_path):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 2))
+    x = torch.randn(20, 2, 6, 6)
+    network = gw.read(module, x[:1])
+    half, none = (gw.linear.graft(network, x, share=s).network for s in (0.5, 1.0))
+    for net in (half, none, fold(none).network, fold(half, x).network):
+        write_onnx(net, tmp_path / "a.onnx", x)
+        given = onnx.load(tmp_path / "a.onnx").graph
+        ends = (given.input[0], given.output[0])
+        shapes = [[d.dim_value for d in v.type.tensor_type.shape.dim] for v in ends]
+        assert shapes == [[0, 2, 6, 6], [0, 2]]
+
+
 def test_gates_products_and_several_sources():
     network = mixed()
     x = np.random.default_rng(0).normal(size=(20, 4))
@@ -138,10 +173,21 @@ def test_a_pattern_is_refused(tmp_path):
 
 def test_bad_settings(tmp_path):
     network = mlp(3, 4, 2)
+    with pytest.raises(DataError, match="give a Network"):
+        torch_module(nn.ReLU())
     with pytest.raises(DataError, match="float32 or float64"):
         write_onnx(network, tmp_path / "a.onnx", dtype="float16")
-    with pytest.raises(DataError, match="no row to compare on"):
+    with pytest.raises(DataError, match="X has 0 rows"):
         write_onnx(network, tmp_path / "a.onnx", np.zeros((0, 3)))
+    with pytest.raises(DataError, match="numbers that do not fit float32"):
+        write_onnx(network, tmp_path / "a.onnx", np.full((1, 3), 1e300))
+    with pytest.raises(ModelError, match=r"source '.*none.onnx' could not be run .* No such file"):
+        write_onnx(network, tmp_path / "a.onnx", source=tmp_path / "none.onnx")
+    with tempfile.TemporaryDirectory() as other:
+        for sizes, message in (((4, 2), "could not be run on rows of 3"), ((3, 5), "gives 5 num")):
+            write_onnx(mlp(*sizes), f"{other}/o.onnx")
+            with pytest.raises(ModelError, match=message):
+                write_onnx(network, tmp_path / "a.onnx", source=f"{other}/o.onnx")
     network.nodes[0].kind.weights[0][0, 0] = 1e300
     with pytest.raises(UnsupportedLayer, match=r"'n0' .* do not fit float32"):
         write_onnx(network, tmp_path / "a.onnx")

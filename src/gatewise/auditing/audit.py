@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,15 @@ from gatewise.auditing.bootstrap import Draws, Interval, interval, resampled
 from gatewise.auditing.gains import Gain, gains
 from gatewise.auditing.measures import Measure, Truth, figures, squared
 from gatewise.auditing.models import Contender, Key
-from gatewise.auditing.rows import FEWEST, Question, of_explanation, of_tables, rows_of, thinned
+from gatewise.auditing.rows import (
+    FEWEST,
+    Question,
+    of_explanation,
+    of_tables,
+    rows_of,
+    second_rows,
+    thinned,
+)
 from gatewise.auditing.units import GateUse, effective_rules, gate_uses, linear_share
 from gatewise.errors import DataError
 from gatewise.explain.cohorts.cohorts import Cohorts
@@ -34,12 +43,13 @@ from gatewise.numeric import whole_number
 
 Floats = NDArray[np.float64]
 RULES = (1, 2, 4, 8)
+HOLDOUT = 0.25
 JOBS = 4
 
 
 @dataclass(frozen=True)
 class Line:
-    """One model on the test rows: each measure, and by how much the network's is larger."""
+    """One model on the test rows: each measure, and by how much the network is better in it."""
 
     key: Key
     name: str
@@ -160,7 +170,7 @@ def audit(
     *,
     test: Any = None,
     rules: Sequence[int] = RULES,
-    holdout: float = 0.25,
+    holdout: float | None = None,
     level: float = 0.95,
     repeats: int = 2000,
     seed: int = 0,
@@ -172,23 +182,38 @@ def audit(
 
     model: a Network with X and y (the name of a column of X, or one value a row), or an
     Explanation, which holds its rows and its target. test: a second table that holds y's column,
-    or a pair (X_test, y_test); without it a share `holdout` of the rows is split off by the seed,
-    and a note says that the network may have been trained on them. rules: numbers of cohorts that
-    are compared, the largest looked at one by one; () for none. rows: to fit linear models on, and
-    to test on, at most: evenly spaced ones.
+    or a pair (X_test, y_test); without it a share `holdout` (0.25) of the rows is split off by the
+    seed, and a note says that the network may have been trained on them. rules: numbers of cohorts
+    that are compared, the largest looked at one by one; () for none. rows: to fit linear models on,
+    and to test on, at most: evenly spaced ones.
     Raises DataError, in one sentence, for a target that is constant or cannot be matched to the
     network's outputs.
     """
     began, tell = time.process_time(), progress or quiet
-    counts = [whole_number(k, "rules") for k in rules]
+    counts = _counts(rules)
     how = Draws(whole_number(repeats, "repeats", 100), level, whole_number(seed, "seed", 0))
     most = None if rows is None else whole_number(rows, "rows", FEWEST)
-    _require_share(holdout, "holdout")
+    share = _share(holdout, test)
     _require_share(level, "level")
     tell("audit", 0, JOBS)
-    q = _question(model, X, y, test, holdout, how.seed, on_bad_rows)
+    q = _question(model, X, y, test, share, how.seed, on_bad_rows)
     found = _audit(q if most is None else thinned(q, most), counts, how, tell)
     return dataclasses.replace(found, seconds=time.process_time() - began)
+
+
+def _used(e: Explanation | None) -> dict[str, Any]:
+    """What units do on the fitting rows, and the regions in use there."""
+    if e is None:
+        return {"uses": (), "regions": 0, "effective": float("nan")}
+    return {"uses": gate_uses(e), "regions": e.clusters, "effective": effective_rules(e)}
+
+
+def require_settings(names: Iterable[str]) -> None:
+    """Refuses a name that `audit` has no setting of."""
+    known = [n for n, p in signature(audit).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    for name in names:
+        if name not in known:
+            raise DataError(f"audit has no setting '{name}': it takes {', '.join(known)}")
 
 
 def _audit(q: Question, counts: list[int], how: Draws, tell: Tell) -> Audit:
@@ -206,7 +231,7 @@ def _audit(q: Question, counts: list[int], how: Draws, tell: Tell) -> Audit:
     lines, overall = _measured(q, contenders, how)
     where = () if places is None else gains(q.test, scores, places, how)
     tell("audit", 4, JOBS)
-    (explains, agrees), e = models.agreement(q, affine.scores), q.explanation
+    explains, agrees = models.agreement(q, affine.scores)
     return Audit(
         target_name=q.target_name,
         classes=q.classes,
@@ -224,15 +249,30 @@ def _audit(q: Question, counts: list[int], how: Draws, tell: Tell) -> Audit:
         cohorts=places,
         affine_explains=explains,
         affine_agrees=agrees,
-        uses=() if e is None else gate_uses(e),
-        regions=0 if e is None else e.clusters,
-        effective=float("nan") if e is None else effective_rules(e),
+        **_used(q.explanation),
         level=how.level,
         repeats=how.count,
         seed=how.seed,
         notes=tuple(notes),
         seconds=0.0,
     )
+
+
+def _counts(rules: Any) -> list[int]:
+    if not isinstance(rules, Sequence | np.ndarray) or isinstance(rules, str):
+        raise DataError(f"rules must be a list of whole numbers, as (1, 2, 4, 8), got {rules!r}")
+    return [whole_number(k, "rules") for k in rules]
+
+
+def _share(holdout: Any, test: Any) -> float:
+    if holdout is None:
+        return HOLDOUT
+    _require_share(holdout, "holdout")
+    if test is not None:
+        raise DataError(
+            "holdout splits test rows off the table, and test= gives them: leave out one of the two"
+        )
+    return float(holdout)
 
 
 def _require_share(value: Any, name: str) -> None:
@@ -249,7 +289,7 @@ def _question(
     if X is None:
         raise DataError("an audit of a network needs rows: give X, a table, and y, its target")
     here = rows_of(model, X, y, on_bad_rows)
-    there = None if test is None else rows_of(model, *_second(test, y), on_bad_rows)
+    there = None if test is None else second_rows(model, here.matrix, _second(test, y), on_bad_rows)
     return of_tables(model, here, there, holdout, seed)
 
 
@@ -265,7 +305,8 @@ def _of_explanation(
         e = dataclasses.replace(e, target=given, target_name="target")
     there = None
     if test is not None:
-        there = rows_of(e.network, *_second(test, e.target_name or None), on_bad_rows)
+        pair = _second(test, e.target_name or None)
+        there = second_rows(e.network, e.matrix, pair, on_bad_rows)
     return of_explanation(e, there, holdout, seed)
 
 
@@ -300,12 +341,15 @@ def _measured(
     value = {name: float(v[0]) for name, v in every(np.ones((1, rows))).items()}
     drawn = resampled(rows, how, every)
     names = [m.name for m in truth.measures]
+    sign = {m.name: 1 if m.high else -1 for m in truth.measures}
     lines = []
     for i, c in enumerate(contenders):
         held = {n: interval(value[f"{i} {n}"], drawn[f"{i} {n}"], how.level) for n in names}
         ahead = {
             n: interval(
-                value[f"0 {n}"] - value[f"{i} {n}"], drawn[f"0 {n}"] - drawn[f"{i} {n}"], how.level
+                sign[n] * (value[f"0 {n}"] - value[f"{i} {n}"]),
+                sign[n] * (drawn[f"0 {n}"] - drawn[f"{i} {n}"]),
+                how.level,
             )
             for n in names
         }

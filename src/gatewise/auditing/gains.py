@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewise.auditing.bootstrap import Draws, Interval, resampled, together
-from gatewise.auditing.measures import decided, squared
+from gatewise.auditing.measures import squared
 from gatewise.auditing.rows import Part
 from gatewise.explain.cohorts.cohorts import Cohorts
+from gatewise.given.labels import winners
 
 Floats = NDArray[np.float64]
 Answer = Literal["better", "worse", "undecided", "too few rows"]
@@ -104,5 +105,5 @@ def _answer(known: Interval | None) -> Answer:
 def quality(part: Part, scores: Floats) -> float:
     """Accuracy, or the root mean squared error of a quantity."""
     if part.truth.classes:
-        return float((decided(scores) == part.truth.values).mean())
+        return float((winners(scores) == part.truth.values).mean())
     return float(np.sqrt(squared(part.truth, scores).mean()))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gatewise.given.labels import winners
 from gatewise.linear.fits.model import probabilities
 
 Floats = NDArray[np.float64]
@@ -80,16 +81,10 @@ def figures(truth: Truth, scores: Floats, weights: Floats) -> dict[str, Floats]:
     codes = truth.values.astype(np.int64)
     return {
         "AUC": _auc(codes, truth.classes, scores, weights),
-        "accuracy": weights @ (decided(scores) == codes) / total,
+        "accuracy": weights @ (winners(scores) == codes) / total,
         "log loss": weights @ losses(codes, scores) / total,
         "Brier score": weights @ squared(truth, scores) / total,
     }
-
-
-def decided(scores: Floats) -> NDArray[np.int64]:
-    """(rows,) the class that is said: the second where log odds are above 0; the largest logit."""
-    one = scores.shape[1] == 1
-    return np.asarray((scores[:, 0] > 0).astype(np.int64) if one else scores.argmax(1))
 
 
 def losses(codes: NDArray[np.int64], scores: Floats) -> Floats:

@@ -12,27 +12,29 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gatewise.auditing.measures import decided, squared
+from gatewise.auditing.measures import squared
 from gatewise.auditing.nearest import affine_map, explained, spread
 from gatewise.auditing.rows import Part, Question
 from gatewise.errors import DataError
 from gatewise.explain.cohorts.cohorts import Cohorts, cohorts
 from gatewise.explain.explanation import Explanation
+from gatewise.given.labels import winners
 from gatewise.linear.fits.classes import data_of, fit
 from gatewise.linear.fits.model import LinearModel
-from gatewise.linear.fits.newton import DONE, EXACT
+from gatewise.linear.fits.newton import EXACT
 from gatewise.linear.fits.squares import ridge
-from gatewise.linear.fits.strength import best_alpha
+from gatewise.linear.fits.strength import best_alpha, best_alpha_held
 from gatewise.tables import counted
 
 Floats = NDArray[np.float64]
 Key = Literal["network", "linear", "affine", "regional", "cohorts"]
 STRENGTH_ROWS = 4000  # evenly spaced, that choose the penalty of a logistic regression
+THIN = 10  # rows an input, below which plain least squares says little of other rows
 MAPS = 64  # of the largest clusters, tried on all rows
 MAP_ROWS = 4000  # they are tried on, evenly spaced
 ROWS_EACH = 50  # test rows of a cohort that is looked at, on average
-NEAR = 1e-7  # of the loss: how near its least a fit of many unknowns ends
-UNCHOSEN = 1.0  # penalty where there are too many unknowns to choose one
+NEAR = 1e-6  # of the gradient, a row: where a fit of many unknowns ends
+UNCHOSEN = 1.0  # penalty where rows are too few to choose one
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,20 +57,24 @@ def linear_model(q: Question) -> tuple[LinearModel, str]:
     alpha, how = _strength(q)
     data = data_of(x, values, "an audit", q.names)
     outputs = 1 if len(q.classes) == 2 else len(data.classes)
-    large = outputs * (x.shape[1] + 1) > EXACT
-    return fit(data, alpha, True, outputs, done=NEAR if large else DONE)[0], how
+    return fit(data, alpha, True, outputs, goal=NEAR)[0], how
 
 
 def _strength(q: Question) -> tuple[float, str]:
     rows = spread(len(q.fit), STRENGTH_ROWS)
-    values = q.fit.truth.values[rows]
-    present = len(np.unique(values))
+    x, values = q.fit.x[rows], q.fit.truth.values[rows]
+    outputs = 1 if len(q.classes) == 2 else len(np.unique(values))
+    large = outputs * (x.shape[1] + 1) > EXACT
     try:
-        alpha = best_alpha(data_of(q.fit.x[rows], values), 1 if len(q.classes) == 2 else present)
+        if large:
+            alpha = best_alpha_held(x, values, outputs)
+        else:
+            alpha = best_alpha(data_of(x, values), outputs)
     except DataError as why:
         return UNCHOSEN, f"penalty {UNCHOSEN:g}, not chosen ({why})"
+    by = "a fifth of the rows held out" if large else "leave-one-out"
     part = "" if len(rows) == len(q.fit) else f" on {len(rows):,} rows"
-    return alpha, f"penalty {alpha:.3g}, by leave-one-out{part}"
+    return alpha, f"penalty {alpha:.3g}, by {by}{part}"
 
 
 def said(model: LinearModel, q: Question, x: Floats) -> Floats:
@@ -90,9 +96,11 @@ def linear_name(q: Question) -> str:
 
 def affine(q: Question) -> Contender:
     """The one affine map nearest to the network's outputs on the fitting rows."""
-    slopes, starts = affine_map(q.fit.x, q.fit.scores)
+    thin = len(q.fit) < THIN * q.fit.x.shape[1]
+    slopes, starts = affine_map(q.fit.x, q.fit.scores, thin)
     scores = q.test.x @ slopes.T + starts
-    how = "least squares to the network's outputs"
+    by = ", with a penalty by leave-one-out" if thin else ""
+    how = f"least squares to the network's outputs{by}"
     return Contender("affine", "its own best affine map", 1, how, scores)
 
 
@@ -130,10 +138,10 @@ def rules(
     try:
         if len(q.classes) <= 2:
             found = _few(q, e, sorted(set(counts)), seed)
-        else:
-            notes.append(_of_one_output(q, e))
         places = cohorts(e, output=_output(q), max_rules=shown, conjunctions=1, seed=seed)
         places.assign(q.test.x)
+        if len(q.classes) > 2:
+            notes.append(_of_one_output(q, e))
     except DataError as why:
         notes.append(f"no cohorts: {why}")
         return found, None
@@ -177,4 +185,4 @@ def agreement(q: Question, scores: Floats) -> tuple[float, float]:
 
 
 def _same(part: Part, scores: Floats) -> float:
-    return float((decided(part.scores) == decided(scores)).mean())
+    return float((winners(part.scores) == winners(scores)).mean())

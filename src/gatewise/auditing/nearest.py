@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gatewise.auditing.measures import decided
 from gatewise.explain.explanation import Explanation
-from gatewise.linear.fits.squares import least_squares
+from gatewise.given.labels import winners
+from gatewise.linear.fits.squares import least_squares, ridge
 
 Floats = NDArray[np.float64]
 WORK = 2e10  # multiplications in one least-squares fit, before rows are left out
@@ -34,15 +34,21 @@ def nearest(e: Explanation, decides: bool) -> Nearest:
     return Nearest(len(rows), explained(y, found), _same(e, y, found) if decides else None)
 
 
-def affine_map(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+def affine_map(x: Floats, y: Floats, shrunk: bool = False) -> tuple[Floats, Floats]:
     """Slopes (outputs, inputs) and intercepts (outputs,), by least squares.
 
-    Of the least norm where inputs are collinear; constant for an output of one value.
+    Of the least norm where inputs are collinear; constant for an output of one value. shrunk: with
+    a penalty by leave-one-out, for other rows than these.
     """
     slopes, starts = np.zeros((y.shape[1], x.shape[1])), y.mean(0)
     moving = np.flatnonzero(np.ptp(y, 0) > 1e-12 * np.abs(y).max(0))
     if len(moving) and len(x) > 1:
-        found = least_squares(x, y[:, moving], collinear_columns="least")
+        some = y[:, moving]
+        found = (
+            ridge(x, some, alpha="loo")
+            if shrunk
+            else least_squares(x, some, collinear_columns="least")
+        )
         slopes[moving], starts[moving] = found.coefficients, found.intercepts
     return slopes, starts
 
@@ -62,4 +68,4 @@ def _same(e: Explanation, y: Floats, found: Floats) -> float | None:
     """Equal sign of one output, or equal largest of all of them."""
     if len(e.outputs) < e.network.outputs:
         return None
-    return float((decided(y) == decided(found)).mean())
+    return float((winners(y) == winners(found)).mean())

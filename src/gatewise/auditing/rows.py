@@ -7,6 +7,7 @@ number; classes are counted in the order of the network's answers.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,9 +71,12 @@ def thinned(q: Question, most: int) -> Question:
         return q
     fit, test = (part.take(spread(len(part), most)) for part in (q.fit, q.test))
     _require_spread(fit, q.classes, "the rows that linear models are fitted on")
-    note = f"linear models were fitted on {len(fit):,} of the rows, evenly spaced"
-    said = (*q.notes, note) if len(fit) < len(q.fit) else q.notes
-    return dataclasses.replace(q, fit=fit, test=test, notes=said)
+    said = list(q.notes)
+    if len(fit) < len(q.fit):
+        said.append(f"linear models were fitted on {len(fit):,} of the rows, evenly spaced")
+    if len(test) < len(q.test):
+        said.append(f"tested on {len(test):,} of the test rows, evenly spaced")
+    return dataclasses.replace(q, fit=fit, test=test, notes=tuple(said))
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +101,16 @@ def rows_of(network: Network, X: Any, y: Any, on_bad_rows: OnBadRows) -> Rows:
     return Rows(matrix, given[matrix.index], name)
 
 
+def second_rows(
+    network: Network, first: Matrix, pair: tuple[Any, Any], on_bad_rows: OnBadRows
+) -> Rows:
+    """`rows_of` a test table: columns in the order of the first one, where that order is all there
+    is to go by."""
+    if not network.feature_names and network.prepare is None:
+        network = dataclasses.replace(network, feature_names=first.columns)
+    return rows_of(network, *pair, on_bad_rows)
+
+
 def of_tables(
     network: Network, here: Rows, test: Rows | None, holdout: float, seed: int
 ) -> Question:
@@ -115,6 +129,7 @@ def of_tables(
     fitting = Matrix(x[first], here.matrix.columns, np.flatnonzero(first), (), here.matrix.origin)
     explained = _explained(network, fitting, classes, notes)
     parts = [_part(network, x[rows], values[rows], classes) for rows in (first, second)]
+    notes += _skipped([here.matrix, *([] if test is None else [test.matrix])])
     return _asked(network, explained, parts, here.name, classes, test is None, notes)
 
 
@@ -149,6 +164,7 @@ def of_explanation(e: Explanation, test: Rows | None, holdout: float, seed: int)
     else:
         x = test.matrix.values[second]
         parts.append(_part(e.network, x, values[len(e) :][second], classes))
+    notes += _skipped([e.matrix, *([] if test is None else [test.matrix])])
     shown = e.contrast(1, 0) if _two_outputs(e.network, classes) else e
     return _asked(e.network, shown, parts, here.name, classes, test is None, notes)
 
@@ -168,13 +184,46 @@ def _asked(
     if held_out:
         notes.insert(0, f"no test table was given: {len(test):,} rows were split off by the seed; "
                      "if the network was trained on them, its figures are too good")  # fmt: skip
-    if classes and not network.head:
-        notes.append("the network ends in no sigmoid or softmax: its outputs are read as logits")
+    notes += _scale(network, parts, classes)
     names = tuple(network.feature_names) or tuple(f"x{j}" for j in range(network.inputs))
     shown = explained.feature_names if explained is not None else names
     return Question(
         network, explained, fit, test, tuple(shown), name, classes, held_out, tuple(notes)
     )
+
+
+def _skipped(tables: list[Matrix]) -> Iterator[str]:
+    lost = sum(len(m.skipped) for m in tables)
+    if lost:
+        yield f"{counted(lost, 'row')} with NaN or infinity {'is' if lost == 1 else 'are'} left out"
+
+
+def _scale(network: Network, parts: list[Part], classes: tuple[str, ...]) -> Iterator[str]:
+    """What is odd about the scale of the network's outputs."""
+    if not classes:
+        yield from _another_scale(parts[1])
+    elif not network.head:
+        yield ("the network ends in no sigmoid or softmax: its outputs are read as logits, and its "
+               "log loss, Brier score and gains are true only if they are")  # fmt: skip
+        scores = parts[1].scores
+        if scores.min() >= 0 and scores.max() <= 1:
+            yield ("its outputs lie between 0 and 1: if they are probabilities, take the network "
+                   "before they are made")  # fmt: skip
+    elif network.outputs > 1 and "sigmoid" in network.head[-1].layer.lower():
+        yield ("each output ends in a sigmoid of its own: chances of the classes are the softmax "
+               "of what goes into them")  # fmt: skip
+
+
+def _another_scale(test: Part) -> Iterator[str]:
+    y, said = np.asarray(test.truth.values, np.float64), test.scores[:, 0]
+    if said.std() == 0:
+        return
+    best = float(np.corrcoef(y, said)[0, 1])
+    found = 1 - float(((y - said) ** 2).mean() / y.var())
+    if best**2 > 0.1 and best > 0 and best**2 - found > 0.5:
+        yield (f"the network's output follows the target on another scale: R² is {best**2:.2f} "
+               "after a shift and a factor; if it learned a scaled target, scale this one "
+               "alike")  # fmt: skip
 
 
 # -- the target --
@@ -192,7 +241,7 @@ def _joined(here: Rows, test: Rows) -> NDArray[Any]:
 
 
 def _is_text(values: NDArray[Any]) -> bool:
-    return values.dtype.kind in "US" or any(isinstance(v, str) for v in values.tolist()[:1000])
+    return values.dtype.kind in "US" or any(isinstance(v, str) for v in values.tolist())
 
 
 def _truth(
@@ -230,6 +279,11 @@ def _require_classes(t: truth.Target) -> None:
 
 def _unmatched(network: Network, t: truth.Target) -> DataError:
     held = listed([f"'{name}'" for name in t.names])
+    if network.task == "regression" and network.outputs > 1:
+        return DataError(
+            f"the network gives {network.outputs} quantities a row, and an audit is of one: give a "
+            "network of one output"
+        )
     if network.task == "regression":
         return DataError(
             f"the target holds classes ({held}), and the network's output is a quantity: give the "

@@ -50,12 +50,15 @@ def _where(a: Audit) -> Iterator[str]:
     bad = sorted((g for g in a.gains if g.answer == "worse"), key=lambda g: g.gain.value)
     of = f"of {len(a.gains)} cohorts"
     if good:
-        most = ", most" if len(good) > 1 else ""
-        yield f"It earns its keep in {len(good)} {of}{most} where {_cohort(good[0])}."
+        yield f"It earns its keep in {len(good)} {of}, {_places(good)}."
     if bad:
-        yield f"It is worse in {len(bad)} {of}, where {_cohort(bad[0])}."
+        yield f"It is worse in {len(bad)} {of}, {_places(bad)}."
     if not good and not bad:
-        yield f"In none {of} is either better beyond doubt."
+        yield f"In none of its {len(a.gains)} cohorts is either better beyond doubt."
+
+
+def _places(found: list[Gain]) -> str:
+    return f"{'most ' if len(found) > 1 else ''}where {_cohort(found[0])}"
 
 
 def _cohort(g: Gain) -> str:
@@ -78,7 +81,13 @@ def figure(x: float) -> str:
     """Three digits behind the point, or four in all for what is large."""
     if not np.isfinite(x):
         return "–"
-    return f"{x:.3f}" if abs(x) < 100 else f"{x:,.0f}"
+    text = f"{x:.3f}" if abs(x) < 100 else f"{x:,.0f}" if abs(x) < 1e9 else f"{x:.3g}"
+    return text if text != "-0.000" else "0.000"
+
+
+def measured(x: float, name: str) -> str:
+    """`figure`, or four digits of an RMSE, whose unit is the target's."""
+    return f"{x:.4g}" if name == "RMSE" and np.isfinite(x) and abs(x) < 1e4 else figure(x)
 
 
 def spanned(i: Interval) -> str:
@@ -111,6 +120,6 @@ def lines(a: Audit) -> Iterator[str]:
 
 
 def _row(line: Line, names: list[str], wide: int) -> str:
-    cells = "".join(f"{figure(line.figures[n].value):>14}" for n in names)
+    cells = "".join(f"{measured(line.figures[n].value, n):>14}" for n in names)
     ahead = "" if line.key == "network" else spanned(line.ahead[names[0]])
     return f"{line.name:{wide}}{cells}   {ahead}"

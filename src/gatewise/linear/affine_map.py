@@ -140,7 +140,8 @@ def magnitudes(frozen: Network) -> Network:
             raised = lost if kind.bias is None else kind.bias + lost
             bias = torch.as_tensor(raised, dtype=frozen.dtype, device=frozen.device)
             bias = bias.expand(1, 1, *node.shape) if kind.batched and not bias.ndim else bias
-            kind = dataclasses.replace(kind, bias=bias)
+            direct = None if kind.bias is None else kind.direct  # which takes a number a unit
+            kind = dataclasses.replace(kind, bias=bias, direct=direct)
         nodes.append(dataclasses.replace(node, kind=kind))
     return dataclasses.replace(frozen, nodes=tuple(nodes))
 

@@ -15,11 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gatewise.errors import BadRows, DataError, EmptyData
+from gatewise.errors import DataError
+from gatewise.given.rows import rows_of
 from gatewise.ir.kinds import Affine, Pieces, scale, scale_back
 from gatewise.ir.network import Network, Node, checked, fold
 
 Units = Mapping[str, Any]
+NUMBERS = 1 << 22  # in all values of the rows that are in the network at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,28 +69,37 @@ def graft(
     moves the outputs least: by the mean over X of sum_o (df_o/dg)^2 (g(z) - a z - b)^2, to first
     order and each unit alone. Gates are fitted in order, each to what it computed in the original
     from what now reaches it. Gates that pick one of several inputs (MaxPool) are left as they
-    are. X is held whole: rows x gate units. `gw.linear.fold` then multiplies layers that have
-    become neighbours.
+    are. Of the data, X and the outputs are held; all else is sums a unit, batch by batch, in one
+    walk for each gate. `gw.linear.fold` then multiplies layers that have become neighbours.
     Raises DataError for units that are not there, BadRows for NaN or infinity.
     """
+    x = rows_of(network, X).to(torch.float64)
     work = network.to(torch.float64)
-    x = _rows(work, X)
     gates = {n.name: math.prod(n.shape) for n in work.gates if isinstance(n.kind, Pieces)}
     if not gates:
         raise DataError("the network has no gate of single units, so there is nothing to graft")
     if (units is None) == (share is None):
         raise DataError("give either `units` or `share`: which units to graft, or how many")
     chosen = _named(units, gates) if units is not None else _cheapest(work, x, gates, share)
-    lines, before, after = _fitted(work, x, chosen)
-    nodes: list[Node] = []
-    for node in work.nodes:
-        nodes += _replaced(node, *lines[node.name]) if node.name in lines else [node]
-    done = checked(dataclasses.replace(work, nodes=tuple(nodes))).to(network.dtype)
+    lines: Lines = {}
+    for node in work.gates:
+        if node.name in chosen:
+            lines[node.name] = _fitted(work, x, node, chosen[node.name], lines)
+    return _told(network, _with(work, lines, sum(gates.values())), x, lines, gates)
+
+
+def _told(
+    network: Network, made: Network, x: Tensor, lines: Lines, gates: Mapping[str, int]
+) -> Graft:
+    """What became of it on x."""
+    with torch.no_grad():
+        work = network.to(torch.float64)
+        before, after = (torch.cat([n(part) for part in _parts(n, x)]) for n in (work, made))
     index = {name: mask.nonzero()[:, 0] for name, (mask, _, _) in lines.items()}
     moved = (after - before).square().mean(0)
     spread = before.var(0, correction=0)
     return Graft(
-        network=done,
+        network=made.to(network.dtype),
         units=index,
         slopes={name: lines[name][1][i] for name, i in index.items()},
         offsets={name: lines[name][2][i] for name, i in index.items()},
@@ -100,20 +111,18 @@ def graft(
     )
 
 
-def _rows(network: Network, X: Any) -> Tensor:
-    x = network.rows(X)
-    if not len(x):
-        raise EmptyData("X has no rows: grafting fits units to data")
-    bad = tuple(int(i) for i in (~x.isfinite()).flatten(1).any(1).nonzero()[:, 0])
-    if bad:
-        shown = ", ".join(map(str, bad[:10]))
-        raise BadRows(f"X holds NaN or infinity in rows {shown}: leave out these rows", bad)
-    return x
+def _parts(network: Network, x: Tensor) -> tuple[Tensor, ...]:
+    """x in batches that fit."""
+    numbers = network.inputs + sum(math.prod(n.shape) for n in network.nodes)
+    parts: tuple[Tensor, ...] = x.split(max(1, NUMBERS // max(1, numbers)))
+    return parts
 
 
 def _named(units: Units, gates: dict[str, int]) -> dict[str, Tensor]:
     """Masks (units,) of the gates that were named."""
     masks = {}
+    if not isinstance(units, Mapping):
+        raise DataError(f"`units` is {{gate: numbers or mask of its units}}, got {units!r}")
     for name, wanted in units.items():
         if name not in gates:
             raise DataError(f"there is no gate '{name}' to graft: the gates are {', '.join(gates)}")
@@ -154,6 +163,35 @@ def _cheapest(
 
 def _effects(network: Network, x: Tensor) -> dict[str, Tensor]:
     """(units,) a gate: mean over x of sum_o (df_o/dg)^2 (g - a z - b)^2."""
+    lines = _lines(network, x)
+    total = dict.fromkeys(lines, torch.zeros((), dtype=x.dtype))
+    for part in _parts(network, x):
+        for name, effect in _effects_of(network, part, lines).items():
+            total[name] = total[name] + effect.cpu() / len(x)
+    return total
+
+
+def _lines(network: Network, x: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    """(a, b) of every unit, by gate."""
+    sums: dict[str, Sums] = {}
+
+    def step(node: Node, xs: list[Tensor]) -> Tensor:
+        value = node.kind(*xs)
+        if isinstance(node.kind, Pieces):
+            own = Sums.of(xs[0].flatten(1), value.flatten(1))
+            sums[node.name] = sums[node.name] + own if node.name in sums else own
+        return value
+
+    with torch.no_grad():
+        for part in _parts(network, x):
+            fold(network, part, step)
+    return {name: s.line() for name, s in sums.items()}
+
+
+def _effects_of(
+    network: Network, x: Tensor, lines: Mapping[str, tuple[Tensor, Tensor]]
+) -> dict[str, Tensor]:
+    """The same of one batch, as a sum over its rows."""
     residuals: dict[str, Tensor] = {}
     probes: dict[str, Tensor] = {}
 
@@ -162,7 +200,7 @@ def _effects(network: Network, x: Tensor) -> dict[str, Tensor]:
         if not isinstance(node.kind, Pieces):
             return value
         z, g = (t.detach().flatten(1) for t in (xs[0], value))
-        slope, offset = line(z, g)
+        slope, offset = lines[node.name]
         residuals[node.name] = (g - slope * z - offset).square()
         probes[node.name] = torch.zeros_like(value, requires_grad=True)
         return value + probes[node.name]  # the gradient by the probe is that by the gate's value
@@ -176,45 +214,90 @@ def _effects(network: Network, x: Tensor) -> dict[str, Tensor]:
             )
             for name, g in zip(probes, one, strict=True):
                 total[name] += g.flatten(1).square()
-    return {name: (total[name] * r).mean(0).cpu() for name, r in residuals.items()}
+    return {name: (total[name] * r).sum(0) for name, r in residuals.items()}
 
 
-def line(z: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-    """(a, b), (units,) each, that make sum over the rows of (g - a z - b)^2 least.
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """Of z and g over n rows, (units,) each: means, sum (z - mean)^2, sum (z - mean) g, max |z|."""
 
-    a = 0 for a unit whose z does not vary.
-    """
-    off = z - z.mean(0)
-    size = off.square().sum(0)
-    flat = size <= len(z) * (1e-12 * z.abs().amax(0)).square()
-    slope = (off * g).sum(0) / torch.where(flat, 1.0, size)
-    slope = torch.where(flat, 0.0, slope)
-    return slope, g.mean(0) - slope * z.mean(0)
+    n: int
+    z: Tensor
+    g: Tensor
+    zz: Tensor
+    zg: Tensor
+    top: Tensor
+
+    @classmethod
+    def of(cls, z: Tensor, g: Tensor) -> Sums:
+        """Of rows (rows, units)."""
+        off, mean = z - z.mean(0), g.mean(0)
+        zz, zg = off.square().sum(0), (off * (g - mean)).sum(0)
+        return cls(len(z), z.mean(0), mean, zz, zg, z.abs().amax(0))
+
+    def __add__(self, other: Sums) -> Sums:
+        """Of both (Chan, Golub & LeVeque 1979)."""
+        n = self.n + other.n
+        dz, dg, share = other.z - self.z, other.g - self.g, other.n / n
+        between = self.n * share
+        return Sums(
+            n,
+            self.z + share * dz,
+            self.g + share * dg,
+            self.zz + other.zz + between * dz.square(),
+            self.zg + other.zg + between * dz * dg,
+            torch.maximum(self.top, other.top),
+        )
+
+    def line(self) -> tuple[Tensor, Tensor]:
+        """(a, b), (units,) each, that make sum over the rows of (g - a z - b)^2 least.
+
+        a = 0 for a unit whose z does not vary.
+        """
+        flat = self.zz <= self.n * (1e-12 * self.top).square()
+        slope = torch.where(flat, 0.0, self.zg / torch.where(flat, 1.0, self.zz))
+        return slope, self.g - slope * self.z
 
 
 Line = tuple[Tensor, Tensor, Tensor]  # mask, slopes and offsets (units,), 0 where not grafted
+Lines = dict[str, Line]
 
 
 @torch.no_grad()
-def _fitted(
-    network: Network, x: Tensor, chosen: dict[str, Tensor]
-) -> tuple[dict[str, Line], Tensor, Tensor]:
-    """The lines of the chosen units; the outputs before and after."""
-    lines: dict[str, Line] = {}
+def _fitted(network: Network, x: Tensor, gate: Node, mask: Tensor, lines: Lines) -> Line:
+    """The line of a gate's chosen units, from what reaches it behind the lines there are."""
+    nodes = network.nodes[: network.nodes.index(gate)]
+    (source,), kind = gate.inputs, gate.kind
+    assert isinstance(kind, Pieces)
+    before = dataclasses.replace(network, nodes=nodes, output=source)
 
     def step(node: Node, pairs: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         old, new = (node.kind(*side) for side in zip(*pairs, strict=True))
-        if node.name not in chosen:
+        if node.name not in lines:
             return old, new
-        mask = chosen[node.name].to(x.device)
+        chosen, slope, offset = lines[node.name]
         z = pairs[0][1].flatten(1)
-        slope, offset = (torch.where(mask, t, 0.0) for t in line(z, old.flatten(1)))
-        lines[node.name] = mask, slope, offset
-        grafted = torch.where(mask, slope * z + offset, new.flatten(1))
-        return old, grafted.reshape(new.shape)
+        return old, torch.where(chosen, slope * z + offset, new.flatten(1)).reshape(new.shape)
 
-    before, after = fold(network, (x, x), step)[network.output]
-    return lines, before.reshape(len(x), -1), after.reshape(len(x), -1)
+    total: Sums | None = None
+    for part in _parts(network, x):
+        old, new = fold(before, (part, part), step)[source]
+        own = Sums.of(new.flatten(1), kind(old).flatten(1))
+        total = own if total is None else total + own
+    assert total is not None
+    mask = mask.to(x.device)
+    slope, offset = (torch.where(mask, t, 0.0) for t in total.line())
+    return mask, slope, offset
+
+
+def _with(network: Network, lines: Lines, units: int) -> Network:
+    """The network with lines in place of units."""
+    nodes: list[Node] = []
+    for node in network.nodes:
+        nodes += _replaced(node, *lines[node.name]) if node.name in lines else [node]
+    count = sum(int(mask.sum()) for mask, _, _ in lines.values())
+    note = f"grafted: {count} of {units} gate units are lines, so it is another function"
+    return checked(dataclasses.replace(network, nodes=tuple(nodes), notes=(*network.notes, note)))
 
 
 def _replaced(node: Node, mask: Tensor, slope: Tensor, offset: Tensor) -> list[Node]:

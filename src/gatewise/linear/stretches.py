@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from gatewise.errors import DataError
+from gatewise.given.rows import require_network
 from gatewise.ir.kinds import Affine
 from gatewise.ir.network import INPUT, Network, Node, forward
 from gatewise.linear.affine_map import magnitudes, rounding
@@ -72,7 +73,9 @@ class Stretch:
     def relative_bound(self) -> float:
         """weight_bound / ||W||_F: rigorous, and far above the error where layers cancel."""
         size = float(self.weight.norm())
-        return self.weight_bound / size if size else math.inf
+        if not size:
+            return math.inf if self.weight_bound else 0.0
+        return self.weight_bound / size
 
     @cached_property
     def growth(self) -> float:
@@ -118,8 +121,9 @@ class Stretch:
         head = f"{' + '.join(self.sources)} -> {self.name}: {len(self.nodes)} affine nodes"
         unit = f", W in units of 2^{self.scale}" if self.scale else ""
         rows = [*self.layers, self.whole]
+        measured = "" if math.isnan(self.error) else f", measured {self.error:.2g}"
         told = (
-            f"||dW|| / ||W||: proved below {self.relative_bound:.2g}, measured {self.error:.2g} "
+            f"||dW|| / ||W||: proved below {self.relative_bound:.2g}{measured} "
             f"(on random rows {self.difference:.2g})\n"
             f"the layers' norms multiply to {self.growth:.3g} times ||W||; rank at least "
             f"{self.whole.proven_rank}"
@@ -149,6 +153,8 @@ class Collapsed:
     @property
     def whole(self) -> Stretch:
         """The one map of a network without gates."""
+        if not self.stretches:
+            raise DataError("the network has no affine node, so there is nothing to collapse")
         if len(self) != 1 or self.stretches[0].sources != (INPUT,):
             raise DataError(
                 f"the network is not affine: gates or curves cut it into {len(self)} stretches, "
@@ -167,6 +173,7 @@ def collapsed(network: Network, at: str | None = None, *, scaled: bool = False) 
     scaled: W and b with entries below 1, times powers of 2, for products that no float can hold;
     without it such a product is refused.
     """
+    require_network(network)
     if network.patterns > 1:
         raise DataError(
             f"the network is frozen to {network.patterns} patterns at once: collapse one of them, "

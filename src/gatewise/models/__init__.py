@@ -1,4 +1,4 @@
-"""Networks whose gates and values are apart, to train: DGN, DLGN and their kin.
+"""Networks to train: gates apart from values (DGNs), bilinear ones, linear chains; as estimators.
 
 Each name is imported when it is asked for: `import gatewise` stays light.
 """
@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 from gatewise.door import door
 
 if TYPE_CHECKING:
-    from gatewise.models.annealing import anneal_beta, annealed, gaussian_noise
-    from gatewise.models.bilinear import GLU, BilinearMLP
-    from gatewise.models.bilinear_estimators import BilinearClassifier, BilinearRegressor
-    from gatewise.models.bilinear_fitting import fit_bilinear
+    from gatewise.models.bilinear.annealing import anneal_beta, annealed, gaussian_noise
+    from gatewise.models.bilinear.fitting import fit_bilinear
+    from gatewise.models.bilinear.layers import GLU, BilinearMLP
     from gatewise.models.chain import LinearChain
     from gatewise.models.convolutional import ConvDGN, ConvDLGN, ConvReLUNet, Layout
     from gatewise.models.dgn import DGN, ReLUNet
     from gatewise.models.dlgn import DLGN, DLGNShallow
-    from gatewise.models.estimators import DLGNClassifier, DLGNRegressor
+    from gatewise.models.estimators.bilinear import BilinearClassifier, BilinearRegressor
+    from gatewise.models.estimators.dlgn import DLGNClassifier, DLGNRegressor
     from gatewise.models.fitting import Epoch, History, fit
     from gatewise.models.gates import Gate
     from gatewise.models.layouts import c4gap, resnet_like, vgg_like
@@ -39,30 +39,30 @@ if TYPE_CHECKING:
     from gatewise.models.study.moments import Moments
     from gatewise.models.study.saddles import Diagnosis, diagnose
     from gatewise.models.towers import GatedNetwork, ReLUNetwork
-    from gatewise.models.transformer import BilinearTransformer
-    from gatewise.models.transformer_fitting import fit_next_token
+    from gatewise.models.transformers.fitting import fit_next_token
+    from gatewise.models.transformers.network import BilinearTransformer
     from gatewise.models.tree import dlgn_to_tree
     from gatewise.models.weights import initialise
 
 WHERE = {
-    "BilinearClassifier": "bilinear_estimators",
-    "BilinearMLP": "bilinear",
-    "BilinearRegressor": "bilinear_estimators",
-    "BilinearTransformer": "transformer",
+    "BilinearClassifier": "estimators.bilinear",
+    "BilinearMLP": "bilinear.layers",
+    "BilinearRegressor": "estimators.bilinear",
+    "BilinearTransformer": "transformers.network",
     "Chains": "study.chains",
     "ConvDGN": "convolutional",
     "ConvDLGN": "convolutional",
     "ConvReLUNet": "convolutional",
     "DGN": "dgn",
     "DLGN": "dlgn",
-    "DLGNClassifier": "estimators",
-    "DLGNRegressor": "estimators",
+    "DLGNClassifier": "estimators.dlgn",
+    "DLGNRegressor": "estimators.dlgn",
     "DLGNShallow": "dlgn",
     "Decoupled": "regimes",
     "Descent": "study.descent",
     "Diagnosis": "study.saddles",
     "Epoch": "fitting",
-    "GLU": "bilinear",
+    "GLU": "bilinear.layers",
     "Gate": "gates",
     "GatedNetwork": "towers",
     "History": "fitting",
@@ -74,8 +74,8 @@ WHERE = {
     "ReLUNet": "dgn",
     "ReLUNetwork": "towers",
     "Regressions": "regressions",
-    "anneal_beta": "annealing",
-    "annealed": "annealing",
+    "anneal_beta": "bilinear.annealing",
+    "annealed": "bilinear.annealing",
     "c4gap": "layouts",
     "decoupled": "regimes",
     "descend": "study.descent",
@@ -83,13 +83,13 @@ WHERE = {
     "dlgn_to_tree": "tree",
     "dnpfl": "regimes",
     "fit": "fitting",
-    "fit_bilinear": "bilinear_fitting",
+    "fit_bilinear": "bilinear.fitting",
     "fit_by_regressions": "regressions",
-    "fit_next_token": "transformer_fitting",
+    "fit_next_token": "transformers.fitting",
     "flnpf": "regimes",
     "frnpf": "regimes",
     "gate_permutations": "regimes",
-    "gaussian_noise": "annealing",
+    "gaussian_noise": "bilinear.annealing",
     "initialise": "weights",
     "linearise_weights": "linearised",
     "permuted": "regimes",

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gatewise.errors import BadRows, DataError, EmptyData, ModelError, WrongShape
 from gatewise.models.checks import is_number
-from gatewise.models.training import modes
+from gatewise.models.training import NOTHING, modes
 
 Task = Literal["labels", "numbers"]
 
@@ -79,7 +79,7 @@ def like(module: nn.Module) -> tuple[torch.dtype, torch.device]:
     for parameter in module.parameters():
         if parameter.is_floating_point() and parameter.requires_grad:
             return parameter.dtype, parameter.device
-    raise ModelError("the module has no parameter with requires_grad: there is nothing to train")
+    raise ModelError(NOTHING)
 
 
 def checked_outputs(module: nn.Module, data: Data) -> None:

@@ -25,6 +25,11 @@ def all_whole(values: Any, least: int) -> bool:
     return isinstance(values, Iterable) and all(whole(v, least) for v in values)
 
 
+def is_flag(value: Any) -> bool:
+    """Is it True or False ("no" is neither)?"""
+    return isinstance(value, bool | np.bool_)
+
+
 def is_number(value: Any, least: float = 0.0) -> bool:
     """Is it a finite number from `least` on?"""
     real = not isinstance(value, bool) and isinstance(value, Real)
@@ -37,9 +42,9 @@ def spreads(columns: NDArray[np.float64]) -> NDArray[np.float64]:
     The deviation of a constant such as 0.1 is a rounding error, and to divide by it would make
     noise of it: constant is a deviation of at most 1e-12 max|x|.
     """
-    spread = columns.std(0)
-    size = np.abs(columns).max(0, initial=0.0)
-    return np.asarray(np.where(spread > ROUNDING * size, spread, 1.0))
+    size, power = np.frexp(np.abs(columns).max(0, initial=0.0))
+    spread = np.ldexp(columns, -power).std(0)  # squares of 1e200 and 1e-200 have no float
+    return np.asarray(np.where(spread > ROUNDING * size, np.ldexp(spread, power), 1.0))
 
 
 def coded(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:

@@ -36,7 +36,8 @@ class Linearised(nn.Module):
         self.before, self.after = before, after
 
     def forward(self, x: Tensor) -> Tensor:
-        """(rows, outputs)."""
+        """(rows, outputs), float64 for x of any float type."""
+        x = x.double()
         held = {name: p.detach() for name, p in self.module.named_parameters()}
         moved = {name: held[name] for name in self.delta}
 
@@ -74,6 +75,8 @@ def linearise_weights(
     """
     if not (is_number(ridge) and ridge > 0):
         raise ModelError(f"`ridge` is positive, and it is {ridge!r}: 1e-3 is usual")
+    if not isinstance(module, nn.Module):
+        raise ModelError(f"`module` is a torch module, got a {type(module).__name__}")
     own = copy.deepcopy(module).double().eval()
     data = prepared(X, y, own)
     checked_outputs(own, data)
@@ -118,7 +121,8 @@ def _chosen(module: nn.Module, weights: Which | Iterable[str]) -> list[str]:
         return names
     if weights == "readout":
         return _readout(module)
-    wanted = [weights] if isinstance(weights, str) else list(weights)
+    several = isinstance(weights, Iterable) and not isinstance(weights, str)
+    wanted: list[Any] = list(weights) if several else [weights]
     unknown = [name for name in wanted if name not in names]
     if unknown or not wanted:
         raise ModelError(

@@ -17,6 +17,7 @@ from gatewise.models.checks import is_number
 OptimizerName = Literal["adam", "sgd", "adamw"]
 ScheduleName = Literal["constant", "cosine", "one-cycle", "epoch-cosine"]
 WARM = 0.3  # the share of a one-cycle run in which the rate rises
+NOTHING = "the module has no parameter with requires_grad: there is nothing to train"
 START, END = 1 / 25, 1e-4 / 25  # of the highest rate: where a cycle starts and ends
 
 
@@ -30,6 +31,8 @@ def optimiser(
     if not (is_number(lr) and lr > 0):
         raise ModelError(f"the learning rate is positive, and `lr` is {lr!r}: 1e-3 is usual")
     moved = [p for p in module.parameters() if p.requires_grad]
+    if not moved:
+        raise ModelError(NOTHING)
     if name == "adam":
         return torch.optim.Adam(moved, lr=lr, weight_decay=weight_decay)
     if name == "adamw":

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gatewise.errors import ModelError
+from gatewise.models.checks import whole
 
 Init = Literal["glorot", "he", "rademacher", "torch"]
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
@@ -16,7 +17,11 @@ Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 def generator(seed: int | None) -> torch.Generator | None:
     """A generator with this seed; None stands for torch's global one."""
-    return None if seed is None else torch.Generator().manual_seed(seed)
+    if seed is None:
+        return None
+    if not whole(seed, 0):
+        raise ModelError(f"`seed` is a whole number from 0, or None, and it is {seed!r}")
+    return torch.Generator().manual_seed(int(seed))
 
 
 def fill(

@@ -15,6 +15,7 @@ from gatewise.errors import DataError, EmptyData
 from gatewise.ir.network import Network, fingerprint, require_piecewise_affine
 from gatewise.ir.pattern import Pattern
 from gatewise.linear.affine_map import AffineMap
+from gatewise.numeric import whole_number
 from gatewise.patterns.hashing import group, names
 from gatewise.patterns.observe import Observer, default_batch
 
@@ -91,6 +92,8 @@ def census(
     x and the answer is a batch and the distinct patterns. The batch size changes nothing.
     """
     require_piecewise_affine(network, "a census of patterns")
+    if batch_size is not None:
+        batch_size = whole_number(batch_size, "batch_size")
     if len(x) == 0:
         raise EmptyData("a census needs at least one row, got 0 rows")
     exact = network.to(torch.float64)

@@ -44,9 +44,9 @@ class Groups:
     inverse: NDArray[np.int64]
 
 
-def group(bits: NDArray[np.uint8], salt: int = 0) -> Groups:
-    """Rows with equal bits, in order of their hash; two patterns with one hash are told apart."""
-    keys = hashes(bits, salt)
+def group(bits: NDArray[np.uint8]) -> Groups:
+    """Rows with equal bits, in order of (hash, bits), whatever other rows there are."""
+    keys = hashes(bits)
     order = np.argsort(keys)  # not stable, three times quicker: the earliest row is looked up
     ordered = keys[order]
     starts = np.ones(len(keys), bool)
@@ -57,4 +57,32 @@ def group(bits: NDArray[np.uint8], salt: int = 0) -> Groups:
     words = bits.view(np.uint64)
     repeats = np.flatnonzero(first[inverse] != np.arange(len(keys)))
     same = words[repeats] == words[first[inverse[repeats]]]
-    return Groups(first, inverse) if same.all() else group(bits, salt + 3)
+    return Groups(first, inverse) if same.all() else _told_apart(keys, words)
+
+
+def _told_apart(keys: U64, words: U64) -> Groups:
+    """The same where two patterns share a hash: a stable sort by hash, then by every word."""
+    order = np.lexsort((*words.T, keys))
+    ordered = words[order]
+    starts = np.ones(len(keys), bool)
+    starts[1:] = (ordered[1:] != ordered[:-1]).any(1)
+    inverse = np.empty(len(keys), np.int64)
+    inverse[order] = np.cumsum(starts) - 1
+    return Groups(order[starts], inverse)
+
+
+def distinct(bits: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """`group(bits).first` and how many rows each group has, at half the work."""
+    keys = hashes(bits)
+    order = np.argsort(keys)
+    starts = np.ones(len(keys), bool)
+    ordered = keys[order]
+    starts[1:] = ordered[1:] != ordered[:-1]
+    repeats = np.flatnonzero(~starts)
+    words = bits.view(np.uint64)
+    if (words[order[repeats]] == words[order[repeats - 1]]).all():
+        begins = np.flatnonzero(starts)
+        first = np.minimum.reduceat(order, begins) if len(order) else order
+        return first, np.diff(begins, append=len(keys))
+    found = group(bits)
+    return found.first, np.bincount(found.inverse, minlength=len(found.first))

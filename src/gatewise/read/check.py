@@ -25,7 +25,9 @@ from gatewise.numeric import unit_roundoff
 ROWS, FEW_ROWS = 24, 8
 LARGE = 1 << 20  # numbers in all values of a row: such a network is checked on few rows
 STATED = {torch.float64: 1e-9, torch.float32: 1e-4}  # of the largest output
-READING_ULPS = 64  # roundings made while reading: a folded BatchNorm, a constant's square root
+# roundings made while reading (a folded BatchNorm, where a pixel lies) of a row's largest output,
+# for a weight that cancels to 1e-17 is wrong by many times itself
+READING_ULPS = 64
 DEEP_ULPS = 1024  # the stated tolerance is never below so many roundings of the largest value
 CHUNK_NUMBERS = 1 << 24  # in the widest value of the network, of the rows compared at once
 
@@ -147,9 +149,10 @@ def _rounding(network: Network, x: Tensor) -> tuple[Tensor, Tensor, Tensor, floa
         return y
 
     y = fold(network, Enclosure(x, torch.zeros_like(x)), step)[network.output]
-    bound = 2 * y.error + READING_ULPS * unit_roundoff(x.dtype) * y.value.abs()
-    bound = bound.double().reshape(len(x), -1).nan_to_num(torch.inf)
-    return y.value.reshape(len(x), -1), bound, jumped, max(largest)
+    value, error = y.value.reshape(len(x), -1), y.error.reshape(len(x), -1)
+    made = READING_ULPS * unit_roundoff(x.dtype) * value.abs().amax(1, keepdim=True)
+    bound = (2 * error + made).double().nan_to_num(torch.inf)
+    return value, bound, jumped, max(largest)
 
 
 def _undecided_jump(kind: Pieces, z: Enclosure) -> Tensor:

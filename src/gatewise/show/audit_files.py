@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,8 @@ from gatewise.auditing.audit import Audit, Line
 from gatewise.auditing.bootstrap import Interval
 from gatewise.auditing.gains import Gain
 from gatewise.show import audit_page
-from gatewise.show.files import whole_folder
-from gatewise.show.region_files import FORMATS, save_figure
-from gatewise.show.tables import arrow
+from gatewise.show.region_files import FORMATS
+from gatewise.show.results import sources, write_folder
 from gatewise.show.words import plain
 
 TABLES = ("models.parquet", "cohorts.parquet", "linear.parquet")
@@ -38,18 +36,11 @@ def write(
     about: files that it came from, by name: model, data, test.
     """
     figures = list(audit_page.drawn(a))
-    source = {name: Path(path).name for name, path in about.items() if path is not None}
+    source = sources(about)
     shown = {name.capitalize(): file for name, file in source.items()}
-    with whole_folder(Path(out), FILES) as draft:
-        page = audit_page.html(a, figures, title, shown)
-        (draft / "report.html").write_text(page, "utf-8")
-        for picture in figures:
-            save_figure(picture.figure, draft / f"{picture.name}.{format}")
-        for name, columns in _tables(a):
-            arrow().parquet.write_table(arrow().table(columns), draft / name)
-        said = json.dumps(source | summary(a), indent=2, ensure_ascii=False, allow_nan=False)
-        (draft / "audit.json").write_text(said + "\n", "utf-8")
-        return sorted(path.name for path in draft.iterdir())
+    page = audit_page.html(a, figures, title, shown)
+    texts = {"report.html": page, "audit.json": source | summary(a)}
+    return write_folder(out, FILES, texts, figures, format, _tables(a))
 
 
 def _tables(a: Audit) -> Iterator[tuple[str, dict[str, Any]]]:

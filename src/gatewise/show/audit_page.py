@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from gatewise.auditing.audit import Audit
 from gatewise.show import audit_plots, pictures
 from gatewise.show import audit_words as say
-from gatewise.show.gates_page import Drawn
+from gatewise.show.results import Drawn
 from gatewise.show.template import template
 from gatewise.show.words import percent, plain
 
@@ -19,7 +19,7 @@ def drawn(a: Audit) -> Iterator[Drawn]:
     yield Drawn(
         "models",
         audit_plots.models(a),
-        f"{a.headline.name} of each model",
+        f"{say.heading(a.headline)} of each model",
         f"Dots with intervals: {a.headline.name} of each model on the test rows.",
         f"Line: {percent(a.level)} of the draws of a bootstrap of the test rows. Intervals may "
         "overlap where the difference is sure, for the rows are the same.",
@@ -53,6 +53,7 @@ def html(a: Audit, figures: Sequence[Drawn], title: str | None, source: dict[str
         "gate_uses": a.uses,
         "linear_says": say.linear_says(a),
         "terms": say.terms_table(a),
+        "rules": any(line.key == "cohorts" for line in a.lines),
         "linear_notes": a.linear.notes,
         "level": percent(a.level),
         "repeats": a.repeats,

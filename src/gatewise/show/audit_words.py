@@ -11,9 +11,10 @@ from gatewise.auditing.audit import Audit, Line
 from gatewise.auditing.bootstrap import Interval
 from gatewise.auditing.gains import Gain
 from gatewise.auditing.measures import Measure
-from gatewise.auditing.verdict import figure
+from gatewise.auditing.verdict import figure, measured
 from gatewise.errors import DataError
-from gatewise.show.gates_words import Table
+from gatewise.linear.fits.newton import EXACT
+from gatewise.show.results import Table
 from gatewise.show.say import Figure
 from gatewise.show.words import MINUS, count, number, percent, plain
 
@@ -77,16 +78,17 @@ def _signed(x: float, plus: bool = True) -> str:
 def models_table(a: Audit) -> Table:
     """A row a model: every measure, and how far the network is ahead in the first one."""
     name = a.headline.name
-    columns = ("", *(_heading(m) for m in a.measures), f"Network ahead in {name}")
+    columns = ("", *(heading(m) for m in a.measures), f"Network ahead in {name}")
     return Table("Models", columns, tuple(_of_line(a, line) for line in a.lines))
 
 
-def _heading(m: Measure) -> str:
+def heading(m: Measure) -> str:
+    """The name of a measure at the head of something."""
     return m.name[:1].upper() + m.name[1:]
 
 
 def _of_line(a: Audit, line: Line) -> tuple[str, ...]:
-    cells = [figure(line.figures[m.name].value).replace("-", MINUS) for m in a.measures]
+    cells = [measured(line.figures[m.name].value, m.name).replace("-", MINUS) for m in a.measures]
     ahead = line.ahead[a.headline.name]
     last = "" if line.key == "network" else f"{_signed(ahead.value)} ({_between(ahead, True)})"
     return (line.name[:1].upper() + line.name[1:], *cells, last)
@@ -154,7 +156,8 @@ def _logit(a: Audit, k: int) -> str:
 def linear_says(a: Audit) -> str:
     """What the linear model is, and how exactly it was found."""
     m = a.linear
-    way = "in closed form" if not m.steps else f"by {count(m.steps, 'Newton step')}"
+    kind = "Newton" if m.coefficients.size + m.intercepts.size <= EXACT else "L-BFGS"
+    way = "in closed form" if not m.steps else f"by {count(m.steps, f'{kind} step')}"
     target = plain(a.target_name) if a.target_name else "the target"
     what = f"{target} itself"
     if len(a.classes) == 2:

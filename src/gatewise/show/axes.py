@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 UP, DOWN = "#2166ac", "#c2570c"
 INK, SOFT, LINE = "#1b2430", "#5b6876", "#d8dee5"
 TEXT = 9.5
+FULL = 10.5  # inches of a picture as wide as the page
 
 
 def new_axes(ax: Axes | None, width: float, height: float) -> Axes:

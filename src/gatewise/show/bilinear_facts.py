@@ -19,7 +19,7 @@ from gatewise.bilinear.reading import layer_input
 from gatewise.bilinear.spectral.spectrum import Spectrum, spectrum
 from gatewise.errors import DataError
 from gatewise.explain import truth
-from gatewise.explain.inputs import inputs_of, split_target
+from gatewise.explain.inputs import OnBadRows, inputs_of, split_target
 from gatewise.explain.names import feature_names
 from gatewise.ir.network import Network, fold
 from gatewise.show import bilinear_names as names
@@ -27,7 +27,7 @@ from gatewise.show import bilinear_parts as parts
 from gatewise.show.bilinear_parts import Floats
 from gatewise.show.gates_facts import Tell
 from gatewise.show.words import number
-from gatewise.tables import counted
+from gatewise.tables import Matrix, counted
 
 TOP = 20  # eigenpairs of each output
 MANY = 64  # outputs up to which all are worked out, for the accuracy
@@ -37,14 +37,16 @@ STEPS = 3  # spectrum, weights, rows
 
 class Asked(NamedTuple):
     """layer: name of a Product (None: the last); outputs: names or positions (None: the first
-    few); top: eigenpairs of each; labels: a column; row: counted from 0; image: (height, width)."""
+    few); top: eigenpairs of each; labels: a column; row: counted from 0 (None: the first of those
+    used); image: (height, width); on_bad_rows: "raise" or "skip" rows with NaN or infinity."""
 
     layer: str | None = None
     outputs: tuple[str, ...] = ()
     top: int = TOP
     labels: str | None = None
-    row: int = 0
+    row: int | None = None
     image: tuple[int, int] | None = None
+    on_bad_rows: OnBadRows = "raise"
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,9 +93,14 @@ class Bilinear:
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """Rows of the network's input (X) and of what is shown (x, with its 1); labels as given."""
+    """Rows of the network's input (X) and of what is shown (x, with its 1); labels as given.
+
+    index: position of each row in the table; row: of the one explained, in X.
+    """
 
     X: Floats
+    index: Any
+    row: int
     x: Tensor
     target: truth.Target | None
     reading: truth.Reading | None
@@ -107,8 +114,8 @@ def bilinear(
     """Work it all out; NotBilinear or DataError, in one sentence, says what cannot be."""
     began, asked, notes = time.process_time(), asked or Asked(), list[str]()
     done = _steps(tell)
-    if asked.labels is not None and table is None:
-        raise DataError("--labels names a column of DATA, and no DATA were given")
+    if table is None:
+        _require_data(asked)
     layers, layer = names.layer_of(network, asked.layer, notes)
     view = layer if layer.embedding is None else embedded(layer)
     final = layer.target == network.output and not layer.positions
@@ -122,7 +129,7 @@ def bilinear(
     done(1)
     weights = _of_weights(view, found, rows, notes)
     done(2)
-    seen = _of_rows(network, layer, view, found, chosen, len(every), final, rows, asked.row)
+    seen = _of_rows(network, layer, view, found, chosen, len(every), final, rows)
     done(STEPS)
     return Bilinear(
         network=network,
@@ -170,12 +177,12 @@ def _rows(
     if table is None:
         return None, network.feature_names or tuple(f"x{j}" for j in range(network.inputs))
     rest, given, name = split_target(table, asked.labels)
-    matrix = inputs_of(network, rest)
+    matrix = inputs_of(network, rest, asked.on_bad_rows)
     columns, X = feature_names(network, matrix), matrix.values
-    if not 0 <= asked.row < len(X):
-        raise DataError(
-            f"there is no row {asked.row}: the data have {counted(len(X), 'row')}, counted from 0"
-        )
+    row = _place(matrix, asked.row)
+    if matrix.skipped:
+        notes.append(f"{counted(len(matrix.skipped), 'row')} with NaN or infinity left out")
+    given = None if given is None else given[matrix.index]
     if layer.positions:
         notes.append(
             f"layer '{layer.name}' acts at {counted(int(np.prod(layer.positions)), 'position')} "
@@ -185,7 +192,27 @@ def _rows(
     bare = dataclasses.replace(network, prepare=None)
     read = torch.as_tensor(X) if view is not layer else layer_input(bare, layer, X)
     target, reading = _labels(network, given, len(X), final, notes)
-    return _Rows(X, extended(view, read.reshape(len(X), -1)), target, reading, given, name), columns
+    x = extended(view, read.reshape(len(X), -1))
+    return _Rows(X, matrix.index, row, x, target, reading, given, name), columns
+
+
+def _place(matrix: Matrix, row: int | None) -> int:
+    """Where the row of the table is among those used."""
+    found = np.flatnonzero(matrix.index == (matrix.index[0] if row is None else row))
+    if len(found):
+        return int(found[0])
+    rows = len(matrix.index) + len(matrix.skipped)
+    if row in matrix.skipped:
+        raise DataError(f"row {row} holds NaN or infinity: ask for another --row")
+    raise DataError(f"there is no row {row}: the data have {counted(rows, 'row')}, counted from 0")
+
+
+def _require_data(asked: Asked) -> None:
+    """Nothing is asked of DATA that were not given."""
+    if asked.labels is not None:
+        raise DataError("--labels names a column of DATA, and no DATA were given")
+    if asked.row is not None:
+        raise DataError("--row is a row of DATA, and no DATA were given")
 
 
 def _labels(
@@ -236,6 +263,7 @@ def _of_weights(
     whole = found.forms
     norms = parts.numbers(whole.norms())
     held = parts.numbers(found.values.square().sum(1)) / np.maximum(norms**2, 1e-300)
+    held[(norms == 0) | (found.k == whole.size)] = 1.0  # all there is, however it is rounded
     said: dict[str, Any] = {"norms": norms, "kept": np.minimum(held, 1.0)}
     said |= {"directions": parts.directions(view, found.k), "ranks": None, "interactions": None}
     if whole.size > parts.FULL:
@@ -258,7 +286,6 @@ def _of_rows(
     outputs: int,
     final: bool,
     rows: _Rows | None,
-    row: int,
 ) -> dict[str, Any]:
     """What DATA add: mean terms, the curve, the row; nothing of it without."""
     none = dict.fromkeys(("means", "curve", "row"))
@@ -268,9 +295,9 @@ def _of_rows(
         "rows": len(rows.X),
         "means": _means(found, rows.x),
         "curve": _curve(found, view, outputs, final, rows),
-        "row": _row(network, layer, view, found, chosen, rows, row),
+        "row": _row(network, layer, view, found, chosen, rows),
         "labels_name": rows.name,
-        "label": "" if rows.given is None else _label(rows.given[row]),
+        "label": "" if rows.given is None else _label(rows.given[rows.row]),
     }
 
 
@@ -301,12 +328,12 @@ def _row(
     found: Spectrum,
     chosen: tuple[int, ...],
     rows: _Rows,
-    row: int,
 ) -> parts.Row:
     """The row's output as its terms, held against what the network itself computes."""
     net = dataclasses.replace(network.to(torch.float64), prepare=None)
+    row = rows.row
     start = net.rows(rows.X[row : row + 1])
     values = fold(net, start, lambda n, xs: n.kind(*xs), keep=(layer.target,))
     own = values[layer.target].reshape(-1)[list(chosen)]
     plain = rows.x[row, :-1] if found.constant else rows.x[row]
-    return parts.of_row(view, found, list(chosen), row, plain, own)
+    return parts.of_row(view, found, list(chosen), int(rows.index[row]), plain, own)

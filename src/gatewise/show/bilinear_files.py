@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,8 @@ import numpy as np
 from gatewise.show import bilinear_page
 from gatewise.show import bilinear_words as say
 from gatewise.show.bilinear_facts import Bilinear
-from gatewise.show.files import whole_folder
-from gatewise.show.gates_page import Drawn
-from gatewise.show.region_files import FORMATS, save_figure
-from gatewise.show.tables import arrow
+from gatewise.show.region_files import FORMATS
+from gatewise.show.results import as_unicode, sources, write_folder
 from gatewise.show.words import plain
 
 PAGE = "bilinear.html"
@@ -37,29 +34,10 @@ def write(
     about: files that it came from, by name: model, data.
     """
     figures = list(bilinear_page.drawn(b))
-    source = {name: Path(path).name for name, path in about.items() if path is not None}
+    source = sources(about)
     page = bilinear_page.html(b, figures, title, {n.capitalize(): f for n, f in source.items()})
-    return write_folder(out, page, figures, format, _tables(b), source | summary(b))
-
-
-def write_folder(
-    out: str | Path,
-    page: str,
-    figures: Sequence[Drawn],
-    format: str,
-    tables: Iterator[tuple[str, dict[str, Any]]],
-    said: dict[str, Any],
-) -> list[str]:
-    """A page, its pictures, tables and summary as one folder."""
-    with whole_folder(Path(out), FILES) as draft:
-        (draft / PAGE).write_text(page, "utf-8")
-        for picture in figures:
-            save_figure(picture.figure, draft / f"{picture.name}.{format}")
-        for name, columns in tables:
-            arrow().parquet.write_table(arrow().table(columns), draft / name)
-        text = json.dumps(said, indent=2, ensure_ascii=False, allow_nan=False)
-        (draft / "summary.json").write_text(text + "\n", "utf-8")
-        return sorted(path.name for path in draft.iterdir())
+    texts = {PAGE: page, "summary.json": source | summary(b)}
+    return write_folder(out, FILES, texts, figures, format, _tables(b))
 
 
 def _tables(b: Bilinear) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -75,7 +53,7 @@ def _eigenpairs(b: Bilinear) -> dict[str, Any]:
         t.numpy().ravel() for t in (b.found.values, b.found.residuals, b.found.errors)
     )
     columns = {
-        "output": np.repeat(np.array([_text(name) for name in b.outputs]), k),
+        "output": np.repeat(np.array([as_unicode(name) for name in b.outputs]), k),
         "rank": np.tile(np.arange(k), m),
         "value": values,
         "residual": residuals,
@@ -91,19 +69,14 @@ def _interactions(b: Bilinear) -> dict[str, Any]:
     """A row a product of two inputs, by output, the largest effect first; second '' is alone."""
     found = b.interactions
     assert found is not None
-    names = np.array([*(_text(name) for name in b.inputs), ""])
+    names = np.array([*(as_unicode(name) for name in b.inputs), ""])
     return {
-        "output": np.array([_text(name) for name in b.outputs])[found.outputs],
+        "output": np.array([as_unicode(name) for name in b.outputs])[found.outputs],
         "first": names[found.first],
         "second": names[found.second],
         "coefficient": found.coefficient,
         "effect": found.effect,
     }
-
-
-def _text(name: object) -> str:
-    """A name that a file can hold: no lone surrogates."""
-    return str(name).encode("utf-8", "replace").decode()
 
 
 # ---------------------------------------------------------------- the summary

@@ -10,7 +10,7 @@ from gatewise.show import bilinear_tiles as tiles
 from gatewise.show import bilinear_words as say
 from gatewise.show import pictures
 from gatewise.show.bilinear_facts import Bilinear
-from gatewise.show.gates_page import Drawn
+from gatewise.show.results import Drawn
 from gatewise.show.template import template
 from gatewise.show.words import plain
 

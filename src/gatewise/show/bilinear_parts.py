@@ -219,7 +219,7 @@ def of_row(
         numbers(own),
         numbers(kept.clamp(min=0).sum(1)),
         numbers(kept.clamp(max=0).sum(1)),
-        numbers(few.rest[0]),
+        np.zeros(len(shown)) if found.k == size else numbers(few.rest[0]),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,14 +19,13 @@ from gatewise.errors import DataError, GatewiseError, ModelError
 from gatewise.explain.names import output_index
 from gatewise.show.axes import label, new_axes
 from gatewise.show.bilinear_facts import Asked
-from gatewise.show.bilinear_files import SCHEMA_VERSION, write_folder
+from gatewise.show.bilinear_files import FILES, PAGE, SCHEMA_VERSION
 from gatewise.show.bilinear_page import inlined
 from gatewise.show.bilinear_plots import sum_of
-from gatewise.show.gates_page import Drawn
-from gatewise.show.gates_words import Table, signed
+from gatewise.show.results import Drawn, Table, as_unicode, sources, write_folder
 from gatewise.show.say import Figure
 from gatewise.show.template import template
-from gatewise.show.words import count, number, percent, plain, short
+from gatewise.show.words import count, number, percent, plain, short, signed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -47,8 +46,13 @@ class Paths:
     seconds: float
 
 
-def is_transformer(model: Path, data: Path | None, tokens: str | None) -> bool:
-    """Is MODEL a transformer of arrays? Options that do not go with what it is are refused."""
+def is_transformer(
+    model: Path, data: Path | None, tokens: str | None, others: Mapping[str, object]
+) -> bool:
+    """Is MODEL a transformer of arrays? Options that do not go with what it is are refused.
+
+    others: options of a layer alone, by name, None where not given.
+    """
     kind = model.suffix.lower()
     if kind == ".safetensors":
         raise ModelError(
@@ -62,6 +66,9 @@ def is_transformer(model: Path, data: Path | None, tokens: str | None) -> bool:
         return False
     if data is not None:
         raise DataError("a transformer of arrays takes --tokens, no DATA")
+    idle = [name for name, value in others.items() if value is not None]
+    if idle:
+        raise DataError(f"a transformer of arrays takes no {idle[0]}")
     if tokens is None:
         raise DataError("the paths of a transformer are those at some tokens: give --tokens 3,1,4")
     return True
@@ -87,24 +94,18 @@ def paths(model: Path, tokens: str, asked: Asked) -> Paths:
     return Paths(read, kept, len(whole), pairs, tuple(notes), time.process_time() - began)
 
 
-def _logit(model: Transformer, asked: tuple[str, ...]) -> int | None:
-    """The one logit that was asked for, by its token's name or number."""
-    if len(asked) > 1:
-        raise DataError(f"the paths of one logit are shown, got --outputs {','.join(asked)}")
-    same = len(model.unembedding) == model.vocabulary
-    names = [model.name(i) if same else str(i) for i in range(len(model.unembedding))]
-    return output_index(asked[0], names, "the model has") if asked else None
-
-
 def _tokens(model: Transformer, text: str) -> list[int]:
     """Numbers, or names where the model has some."""
     place = {name: i for i, name in enumerate(model.token_names)}
     found = []
     for part in text.split(","):
-        token = place.get(part, -1) if part in place else part.strip()
-        if isinstance(token, str) and not token.isdecimal():
-            raise DataError(f"--tokens are numbers with commas between, got '{part}'")
-        found.append(int(token))
+        number = part.strip()
+        if part not in place and not (number.isdecimal() and int(number) < model.vocabulary):
+            raise DataError(
+                f"--tokens are numbers from 0 to {model.vocabulary - 1} with commas between, or "
+                f"names the model gives them, got '{part}'"
+            )
+        found.append(place[part] if part in place else int(number))
     return found
 
 
@@ -136,8 +137,9 @@ def says(p: Paths) -> str:
     """What is summed, and how nearly."""
     t = p.table
     held = f" Held fixed at these tokens: {', '.join(t.frozen)}." if t.frozen else ""
+    name = plain(t.name)
     return (
-        f"{t.name[0].upper()}{t.name[1:]} at the last of {count(len(t.tokens), 'token')} is "
+        f"{name[0].upper()}{name[1:]} at the last of {count(len(t.tokens), 'token')} is "
         f"{number(t.logit)}: the sum of {count(p.terms, 'path')}, of which the {len(t)} "
         f"strongest are listed. They sum to it with an error of {number(t.error, 2)}.{held}"
     )
@@ -159,7 +161,7 @@ def figures(p: Paths) -> list[Figure]:
     t, layers = p.table, len(p.model.layers)
     shown = float(t.shares.sum())
     return [
-        Figure("Logit", number(t.logit), t.name),
+        Figure("Logit", number(t.logit), plain(t.name)),
         Figure("Paths", f"{p.terms:,}", f"{count(layers, 'layer')}, {len(t.tokens)} tokens"),
         Figure("Listed", percent(shown), f"of the absolute sum, in {len(t)} paths"),
         Figure("Error of the sum", number(t.error, 2), "terms, and the rest, less the logit"),
@@ -224,16 +226,17 @@ def write(
         "Bars: what the strongest paths bring to the logit, all others, and the logit.",
         "Blue raises the logit, orange lowers it. They add up to the last bar.",
     )
-    source = {name: Path(path).name for name, path in about.items()}
+    source = sources(about)
     page = html(p, drawn, title, {n.capitalize(): f for n, f in source.items()})
-    columns = iter([("paths.parquet", _columns(p.table))])
-    return write_folder(out, page, [drawn], format, columns, source | summary(p))
+    texts = {PAGE: page, "summary.json": source | summary(p)}
+    tables = [("paths.parquet", _columns(p.table))]
+    return write_folder(out, FILES, texts, [drawn], format, tables)
 
 
 def _columns(t: PathTable) -> dict[str, Any]:
     """A row a path, strongest first."""
     return {
-        "path": np.array([t.term(i) for i in range(len(t))]),
+        "path": np.array([as_unicode(t.term(i)) for i in range(len(t))]),
         "contribution": t.contributions,
         "share": t.shares,
     }

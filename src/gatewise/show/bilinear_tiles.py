@@ -13,8 +13,7 @@ from gatewise.show.bilinear_facts import Bilinear
 from gatewise.show.bilinear_parts import Floats
 from gatewise.show.bilinear_plots import SIDE, both_signs
 from gatewise.show.bilinear_words import label_of
-from gatewise.show.gates_words import signed
-from gatewise.show.words import number, plain
+from gatewise.show.words import number, plain, signed
 
 LEVELS = 14  # opacities of each colour
 TERMS = 7  # tiles of a row, beside the row itself

@@ -8,9 +8,9 @@ import numpy as np
 
 from gatewise.show.bilinear_facts import Bilinear
 from gatewise.show.bilinear_parts import Floats, Row, beyond_dust
-from gatewise.show.gates_words import Table, signed
+from gatewise.show.results import Table
 from gatewise.show.say import Figure
-from gatewise.show.words import count, number, percent, plain
+from gatewise.show.words import count, number, percent, plain, signed
 
 KEPT = (0, 1, 2, 3, 5, 10, 15, 20, 30, 50, 100)  # pairs an output, in the table of the curve
 NAMED = 4  # pairs of inputs, in a table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from gatewise.show import gates_page
-from gatewise.show.files import whole_folder
 from gatewise.show.gates_facts import Gates
-from gatewise.show.region_files import FORMATS, save_figure
-from gatewise.show.tables import arrow
+from gatewise.show.region_files import FORMATS
+from gatewise.show.results import sources, write_folder
 from gatewise.show.words import plain
 
 TABLES = ("overlap.parquet", "units.parquet", "paths.parquet")
@@ -36,18 +34,11 @@ def write(
     about: files that it came from, by name: model, data, test.
     """
     figures = list(gates_page.drawn(g))
-    source = {name: Path(path).name for name, path in about.items() if path is not None}
+    source = sources(about)
     shown = {name.capitalize(): file for name, file in source.items()}
-    with whole_folder(Path(out), FILES) as draft:
-        page = gates_page.html(g, figures, title, shown)
-        (draft / "report.html").write_text(page, "utf-8")
-        for picture in figures:
-            save_figure(picture.figure, draft / f"{picture.name}.{format}")
-        for name, columns in _tables(g):
-            arrow().parquet.write_table(arrow().table(columns), draft / name)
-        said = json.dumps(source | summary(g), indent=2, ensure_ascii=False)
-        (draft / "summary.json").write_text(said + "\n", "utf-8")
-        return sorted(path.name for path in draft.iterdir())
+    page = gates_page.html(g, figures, title, shown)
+    texts = {"report.html": page, "summary.json": source | summary(g)}
+    return write_folder(out, FILES, texts, figures, format, _tables(g))
 
 
 def _tables(g: Gates) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 from gatewise.errors import GatewiseError
 from gatewise.explain.explanation import Explanation
@@ -11,23 +11,11 @@ from gatewise.show import gates_facts as facts
 from gatewise.show import gates_paths, gates_plots, pictures
 from gatewise.show import gates_words as say
 from gatewise.show.gates_facts import Gates
+from gatewise.show.results import Drawn
 from gatewise.show.template import template
 from gatewise.show.words import plain
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 PICTURES = ("overlap", "classes", "alignment", "units", "paths")
-
-
-class Drawn(NamedTuple):
-    """A picture: its name, title, label for who cannot see it, and how to read it."""
-
-    name: str
-    figure: Figure
-    title: str
-    label: str
-    says: str
 
 
 def drawn(g: Gates) -> Iterator[Drawn]:

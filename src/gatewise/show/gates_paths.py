@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gatewise.show.axes import DOWN, INK, SOFT, TEXT, UP, figure_of, label, new_axes
+from gatewise.show.axes import DOWN, FULL, INK, SOFT, TEXT, UP, figure_of, label, new_axes
 from gatewise.show.gates_facts import unit_name
-from gatewise.show.gates_plots import FULL
 from gatewise.show.words import short
 
 if TYPE_CHECKING:

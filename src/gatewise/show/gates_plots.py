@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gatewise.show.axes import DOWN, INK, LINE, SOFT, TEXT, UP, figure_of, label, new_axes
+from gatewise.show.axes import DOWN, FULL, INK, LINE, SOFT, TEXT, UP, figure_of, label, new_axes
 from gatewise.show.gates_facts import largest_units
 from gatewise.show.words import number
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Floats = NDArray[np.float64]
-FULL = 10.5  # inches of a picture as wide as the page
 LAYERS = 6  # with a picture each
 CLASSES = 20  # in a matrix
 UNITS = 8  # bars a layer

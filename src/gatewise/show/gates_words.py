@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from gatewise.show.gates_facts import Gates, largest_units
+from gatewise.show.results import Table
 from gatewise.show.say import Figure
-from gatewise.show.words import count, number, percent, plain
+from gatewise.show.words import count, number, percent, plain, signed
 
 WHOLE = {
     "inputs and gates": "Inputs and gates, all layers",
@@ -17,14 +18,6 @@ WHOLE = {
 }
 FEW = 0.01  # of the absolute mass: below it single paths explain nothing
 STARTS = 8  # places where paths start, in the table
-
-
-class Table(NamedTuple):
-    """Headings and rows of text; the first column is names."""
-
-    name: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
 
 
 # ---------------------------------------------------------------- what the gates know
@@ -180,11 +173,6 @@ def paths_say(g: Gates) -> str:
 def ways(n: int) -> str:
     """A count of paths, in full while it is short."""
     return f"{n:,}" if n < 10**6 else number(float(n), 2)
-
-
-def signed(x: float) -> str:
-    """A number with its sign."""
-    return ("+" if x > 0 else "") + number(float(x))
 
 
 # ---------------------------------------------------------------- the whole

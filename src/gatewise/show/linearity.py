@@ -11,7 +11,7 @@ from gatewise.errors import GatewiseError
 from gatewise.explain.explanation import Explanation
 from gatewise.linear.fits.newton import EXACT
 from gatewise.show import audit_words, truth
-from gatewise.show.gates_words import Table
+from gatewise.show.results import Table
 from gatewise.show.truth import Target
 from gatewise.show.words import number, percent
 

@@ -52,6 +52,11 @@ def count(n: int, one: str, many: str = "") -> str:
     return f"{n:,}{SPACE}{one if n == 1 else many or one + 's'}"
 
 
+def signed(x: float) -> str:
+    """A number with its sign."""
+    return ("+" if x > 0 else "") + number(float(x))
+
+
 def compact(n: int) -> str:
     """A count in at most four characters: 987, 9.9k, 12k, 2M."""
     for size, letter in ((1_000_000, "M"), (1_000, "k")):

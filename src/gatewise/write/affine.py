@@ -11,7 +11,8 @@ from torch import Tensor
 
 from gatewise.ir.kinds import Affine, scale
 from gatewise.linear.collapse import collapse
-from gatewise.linear.folding.blocks import Joined
+from gatewise.linear.folding.blocks import Joined, matrix
+from gatewise.linear.grafting import put
 from gatewise.linear.parts import cut_out
 from gatewise.ops.affine import dense, left, right
 from gatewise.ops.arithmetic import combine, plus, same
@@ -278,14 +279,26 @@ def gathered(draft: Draft, where: Tensor, filler: float, count: int) -> str:
     return draft.op("Gather", flat, index, axis=1)
 
 
+def _put(draft: Draft, kind: Affine) -> str:
+    """slope z, and what is gated among it, from the two inputs joined."""
+    kept, slope = kind.weights
+    shape, n = draft.shape(draft.at.shape), slope.numel()
+    where = torch.full((n,), -1).index_copy(0, kept, torch.arange(len(kept)))
+    gated = draft.reshape(gathered(draft, where, 0.0, len(kept) + n), shape)
+    z = draft.op("Mul", draft.given(1), draft.broadcast(slope.reshape(draft.at.shape)))
+    return draft.plus(draft.op("Add", z, gated), kind.bias)
+
+
 RULES: dict[Any, Writer] = {
     dense: _dense,
+    matrix: _dense,
     right: _right,
     left: _left,
     scale: _scale,
     same: _same,
     plus: _plus,
     combine: _combine,
+    put: _put,
 }
 TYPES: dict[type, Writer] = {
     Joined: _joined,

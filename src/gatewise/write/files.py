@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gatewise.errors import DataError, InternalError, missing
+from gatewise.errors import DataError, InternalError, ModelError, missing
+from gatewise.given.rows import require_network, rows_of
 from gatewise.ir.kinds import Affine, Pieces, Product, Winner
 from gatewise.ir.network import Network, Node, fold, with_head
 from gatewise.ir.rounding import enclose
@@ -82,6 +83,7 @@ def onnx_model(network: Network, dtype: torch.dtype | str = torch.float32) -> An
         import onnx  # noqa: F401
     except ImportError as error:
         raise missing("onnx", "onnx", "writing an ONNX file") from error
+    require_network(network)
     network = with_head(network.to(torch.float64, "cpu"))
     draft = Draft(network, as_float_dtype(dtype))
 
@@ -125,17 +127,24 @@ def write_onnx(
     network = network.to(torch.float64, "cpu")
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(ROWS, network.inputs, generator=generator) if X is None else X
-    x = network.rows(rows).to(as_float_dtype(dtype))
-    if not len(x):
-        raise DataError("there is no row to compare on: give X at least one, or leave it out")
+    x = rows_of(network, rows).to(as_float_dtype(dtype))
+    if not bool(x.isfinite().all()):
+        raise DataError(
+            "X holds numbers that do not fit float32: leave them out, or dtype='float64'"
+        )
     out = Path(path)
     made = _compared(out, model, data, network, x)
     old = None if source is None else _source(Path(source), x)
+    if old is not None and old[1].shape != (len(x), network.outputs):
+        raise ModelError(
+            f"source '{source}' gives {old[1].shape[1]} numbers a row, and the network "
+            f"{network.outputs}: name the ONNX file that the network came from"
+        )
     with whole_file(out) as draft:
         draft.write_bytes(data)
     if old is None:
         return made[0]
-    gap = float(np.abs(old[1].reshape(len(x), -1) - made[1].reshape(len(x), -1)).max())
+    gap = float(np.abs(old[1] - made[1].reshape(len(x), -1)).max())
     return dataclasses.replace(made[0], source=old[0], source_error=gap)
 
 
@@ -177,8 +186,19 @@ def _source(path: Path, x: Tensor) -> tuple[Written, Array]:
     """The same figures of another file; one that takes a row at a time is run so."""
     import onnx
 
-    data = path.read_bytes()
-    model = onnx.load_model_from_string(data)
+    try:
+        data = path.read_bytes()
+        model = onnx.load_model_from_string(data)
+        return _ran(path, model, data, x)
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ModelError(
+            f"source '{path}' could not be run on rows of {x[0].numel()} numbers ({reason}): name "
+            f"the ONNX file that the network came from"
+        ) from error
+
+
+def _ran(path: Path, model: Any, data: bytes, x: Tensor) -> tuple[Written, Array]:
     run, runtime = _runner(model, data)
     constants = {t.name for t in model.graph.initializer}
     given = next(i for i in model.graph.input if i.name not in constants)
@@ -193,7 +213,8 @@ def _source(path: Path, x: Tensor) -> tuple[Written, Array]:
     rows = x.float().numpy().reshape(len(x), *dims[1:])
     theirs, seconds = _timed(whole, rows)
     sizes = (len(data), len(model.graph.node), _parameters(model))
-    return Written(path, *sizes, 0.0, 0.0, len(x), runtime, seconds), theirs
+    told = Written(path, *sizes, 0.0, 0.0, len(x), runtime, seconds)
+    return told, theirs.reshape(len(x), -1)
 
 
 def _runner(model: Any, data: bytes) -> tuple[Callable[[Array], Array], str]:

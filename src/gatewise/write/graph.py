@@ -1,7 +1,8 @@
 """A draft of an ONNX graph: names, constants and operators, with one row axis in front.
 
-A value of shape (rows, *shape) is written as it is; where every shape of the network begins with
-the source's own batch axis of 1, that axis is left out and rows take its place.
+A value of shape (rows, *shape) is written as it is; where input and output begin with the source's
+own batch axis of 1, and so does all between them that is not flat, that axis is left out and rows
+take its place.
 """
 
 from __future__ import annotations
@@ -20,13 +21,18 @@ from gatewise.ir.network import INPUT, Network, Node
 OPSET, IR = 17, 8
 
 
+def _leads(shape: Shape) -> bool:
+    return len(shape) > 1 and shape[0] == 1
+
+
 class Draft:
     """Collects operators and constants (a builder, not a value); `at` is the node being written."""
 
     def __init__(self, network: Network, dtype: torch.dtype) -> None:
         self.network, self.dtype = network, dtype
         shapes = [network.input_shape, *(n.shape for n in network.nodes)]
-        self.lead = all(len(s) > 1 and s[0] == 1 for s in shapes)
+        ends = (network.input_shape, network.output_shape)
+        self.lead = all(_leads(s) for s in ends) and all(_leads(s) or len(s) == 1 for s in shapes)
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
         self.values: dict[str, str] = {INPUT: "input"}
@@ -43,13 +49,14 @@ class Draft:
 
     def shape(self, shape: Shape) -> Shape:
         """What is written of a shape: without the batch axis of 1."""
-        return shape[1:] if self.lead else shape
+        return shape[1:] if self.lead and _leads(shape) else shape
 
     def axis(self, a: int) -> int:
-        """A tensor axis (rows are 0) as it is in the file."""
-        if self.lead and a == 1:
+        """An axis of the node's input (rows are 0) as it is in the file."""
+        led = self.lead and _leads(self.network.shape(self.at.inputs[0]))
+        if led and a == 1:
             raise self.refuse("it works on the batch axis of its source")
-        return a - 1 if self.lead and a else a
+        return a - 1 if led and a else a
 
     def given(self, k: int = 0) -> str:
         """The name of the k-th input of the node being written."""
@@ -62,7 +69,7 @@ class Draft:
     def broadcast(self, values: Tensor, what: str = "weight") -> str:
         """A constant that broadcasts against (*shape)."""
         whole = values.ndim == len(self.at.shape) and values.ndim > 0
-        if self.lead and whole:
+        if whole and self.shape(self.at.shape) != self.at.shape:
             values = values.reshape(values.shape[1:])
         return self.constant(values, what)
 

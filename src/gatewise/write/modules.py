@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gatewise.errors import UnsupportedLayer
+from gatewise.given.rows import require_network
 from gatewise.ir.kinds import Affine, Kind, Pieces
 from gatewise.ir.network import Network, Node, fold, with_head
 from gatewise.numeric import as_float_dtype
@@ -73,6 +74,7 @@ def _branches(kind: Pieces, z: Tensor) -> Tensor:
 
 def torch_module(network: Network, dtype: torch.dtype | str = torch.float32) -> NetworkModule:
     """The network, its head included, as a torch.nn.Module in evaluation mode."""
+    require_network(network)
     frozen = next((n for n in network.nodes if isinstance(n.kind, Affine) and n.kind.batched), None)
     if frozen is not None:
         raise UnsupportedLayer(

@@ -12,35 +12,41 @@ d_head, rope_base (None: no rotary positions), norm_type; where not given, n_hea
 from __future__ import annotations
 
 import json
-import math
+import re
 import zipfile
+import zlib
 from collections.abc import Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gatewise.bilinear.circuits.parts import (
+    ATTENTIONS,
     MLP,
     Attention,
     Norm,
     TransformerLayer,
     attention,
+    floats,
     mlp,
     norm,
     plain,
 )
 from gatewise.bilinear.circuits.transformer import Transformer
 from gatewise.errors import CorruptModel, DataError, ModelError, UnsafeModel, UnsupportedLayer
+from gatewise.numeric import whole_number
 
 SETTINGS = ("n_layers", "d_head", "rope_base", "norm_type")
+DEFAULTS = {"n_heads": 1, "attention": "bilinear", "gate": "bilinear", "beta": 1.0}
 GATES = ("bilinear", "swish")
 
 
 def load_transformer(path: str | Path, config: str | Path | None = None) -> Transformer:
     """The transformer in NAME.npz with the settings in NAME.config.json, or in `config`."""
     path = Path(path)
-    beside = path.with_name(path.name.removesuffix(".npz") + ".config.json")
+    beside = path.with_name(re.sub(r"\.npz$", "", path.name, flags=re.I) + ".config.json")
     return from_state(_arrays(path), _settings(beside if config is None else Path(config)))
 
 
@@ -57,7 +63,9 @@ def _arrays(path: Path) -> dict[str, Any]:
         if "pickle" in str(error):
             raise UnsafeModel(f"'{path}' holds pickled objects: it is not opened") from None
         raise CorruptModel(f"'{path}' is not a .npz of arrays: {error}") from None
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
+    except MemoryError as error:
+        raise CorruptModel(f"'{path}' says it holds more than there is memory: {error}") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
         raise CorruptModel(f"'{path}' is not a .npz of arrays: {error}") from None
 
 
@@ -66,7 +74,7 @@ def _settings(path: Path) -> Mapping[str, Any]:
         raise ModelError(f"there is no file '{path}' with the model's settings: give config=")
     try:
         held = json.loads(path.read_text())
-    except ValueError:
+    except (ValueError, RecursionError):
         raise CorruptModel(f"'{path}' is not JSON") from None
     held = held.get("model", held) if isinstance(held, dict) else {}
     if not isinstance(held, dict):
@@ -80,12 +88,13 @@ def from_state(arrays: Mapping[str, Any], settings: Mapping[str, Any]) -> Transf
     Of a trained models.BilinearTransformer: from_state(net.state_dict(), net.settings). settings
     may hold token_names.
     """
-    missing = [name for name in SETTINGS if name not in settings]
-    if missing:
-        raise ModelError(f"the settings do not say {', '.join(missing)}")
+    for what, held in (("arrays", arrays), ("settings", settings)):
+        if not isinstance(held, Mapping):
+            raise DataError(f"{what} are given by name, got {type(held).__name__}")
+    settings = _checked(settings)
     left = dict(arrays)
     kind = str(settings["norm_type"])
-    layers = [_block(left, i, kind, settings) for i in range(int(settings["n_layers"]))]
+    layers = [_block(left, i, kind, settings) for i in range(settings["n_layers"])]
     model = Transformer.from_arrays(
         _taken(left, "embed.weight"),
         _taken(left, "unembed.weight"),
@@ -93,11 +102,41 @@ def from_state(arrays: Mapping[str, Any], settings: Mapping[str, Any]) -> Transf
         positions=left.pop("positions.weight", None),
         final_norm=_norm(left, "final_norm", kind),
         unembedding_bias=left.pop("unembed.bias", None),
-        token_names=settings.get("token_names", ()),
+        token_names=settings["token_names"],
     )
     if left:
         raise ModelError(f"'{min(left)}' is not part of a bilinear transformer as read here")
     return model
+
+
+def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with what is not said filled in; whole sizes, real numbers and known names."""
+    missing = [name for name in SETTINGS if name not in settings]
+    if missing:
+        raise ModelError(f"the settings do not say {', '.join(missing)}")
+    said = DEFAULTS | {"token_names": ()} | dict(settings)
+    for name in ("n_layers", "n_heads", "d_head"):
+        said[name] = whole_number(said[name], name)
+    if said["attention"] not in ATTENTIONS:
+        raise UnsupportedLayer(
+            f"attention must be one of {', '.join(ATTENTIONS)}, got {said['attention']!r}"
+        )
+    if said["gate"] not in GATES:
+        raise UnsupportedLayer(f"gate must be one of {', '.join(GATES)}, got {said['gate']!r}")
+    said["beta"] = _number(said["beta"], "beta", 0.0)
+    if said["rope_base"] is not None:
+        said["rope_base"] = _number(said["rope_base"], "rope_base", 1.0)
+    names = said["token_names"]
+    if not isinstance(names, list | tuple) or not all(isinstance(n, str) for n in names):
+        raise DataError(f"token_names must be a list of strings, got {names!r:.80}")
+    return said
+
+
+def _number(value: Any, name: str, least: float) -> float:
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    if not (real and least <= float(value) < float("inf")):
+        raise DataError(f"{name} must be a number from {least:g}, got {value!r}")
+    return float(value)
 
 
 def _block(
@@ -110,7 +149,7 @@ def _block(
 
 def _heads(left: dict[str, Any], where: str, settings: Mapping[str, Any]) -> Attention:
     """The stacked heads apart: Q, K (factors, heads, w, d), V (heads, w, d), O (heads, d, w)."""
-    kind, H = str(settings.get("attention", "bilinear")), int(settings.get("n_heads", 1))
+    kind, H = settings["attention"], settings["n_heads"]
     which = ("",) if kind == "softmax" else ("1", "2")
 
     def rows(side: str, end: str) -> Any:
@@ -122,10 +161,9 @@ def _heads(left: dict[str, Any], where: str, settings: Mapping[str, Any]) -> Att
         return np.stack(apart) if side in "qk" else apart[0]
 
     Q, K, V = (rows(side, "weight") for side in "qkv")
-    if Q.shape[2] != int(settings["d_head"]):
+    if Q.shape[2] != settings["d_head"]:
         raise ModelError(f"d_head is {settings['d_head']}, '{where}' has queries of {Q.shape[2]}")
-    O = np.asarray(plain(_taken(left, f"{where}.o_proj.weight")))  # noqa: E741
-    base = settings["rope_base"]
+    O = floats(f"{where}.o_proj", _taken(left, f"{where}.o_proj.weight"), -1, -1)  # noqa: E741
     return attention(
         Q,
         K,
@@ -136,7 +174,7 @@ def _heads(left: dict[str, Any], where: str, settings: Mapping[str, Any]) -> Att
         k_bias=rows("k", "bias"),
         v_bias=rows("v", "bias"),
         bias=left.pop(f"{where}.o_proj.bias", None),
-        rotary_base=None if base is None else float(base),
+        rotary_base=settings["rope_base"],
     )
 
 
@@ -159,11 +197,7 @@ def _mlp(left: dict[str, Any], where: str, settings: Mapping[str, Any]) -> MLP:
     names = ("V", "W", "P") if f"{where}.V.weight" in left else ("w_m", "w_n", "w_proj")
     W, V, P = (_linear(left, f"{where}.{name}", "weight") for name in names)
     w, v, bias = (_linear(left, f"{where}.{name}", "bias") for name in names)
-    gate, beta = settings.get("gate", "bilinear"), float(settings.get("beta", 1.0))
-    if gate not in GATES:
-        raise UnsupportedLayer(f"gate must be one of {', '.join(GATES)}, got {gate!r}")
-    if not (math.isfinite(beta) and beta >= 0):
-        raise DataError(f"beta must be a number from 0, got {beta!r}")
+    gate, beta = settings["gate"], settings["beta"]
     curved = gate == "swish" and beta > 0
     if gate == "swish":
         s = beta if curved else 0.5

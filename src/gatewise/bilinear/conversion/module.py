@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import math
 from collections.abc import Callable
+from numbers import Real
 from typing import Any, Literal, get_args
 
 import torch
@@ -103,11 +104,14 @@ def fine_tune(
     (needs no labels); "labels", cross entropy with y, or squared distance to targets. rows: of a
     step. The result is measured on X and X_test as `to_bilinear` does.
     """
-    whole_number(epochs, "epochs")
-    whole_number(rows, "rows")
+    if not isinstance(made, Converted):
+        raise DataError(f"give what to_bilinear made, a Converted; got a {type(made).__name__}")
+    for name, value, least in (("epochs", epochs, 1), ("rows", rows, 1), ("seed", seed, 0)):
+        whole_number(value, name, least)
     if towards not in get_args(Aim):
         raise DataError(f"towards must be 'outputs' or 'labels', got {towards!r}")
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
+    step: Any = rate
+    if isinstance(step, bool) or not (isinstance(step, Real) and 0 < float(step) < math.inf):
         raise DataError(f"rate must be a number above 0, got {rate!r}")
     if towards == "labels" and y is None:
         raise DataError("towards='labels' needs y, one label or target for each row of X")

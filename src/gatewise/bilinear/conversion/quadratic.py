@@ -67,7 +67,8 @@ def least_squares(
         moment = F @ F.mT + (0 if moment is None else moment)
         product = F @ v.mT.unsqueeze(2) + (0 if product is None else product)
     assert isinstance(moment, Tensor) and isinstance(product, Tensor)
-    size = moment.diagonal(dim1=1, dim2=2).sqrt().clamp(min=1e-300)
+    size = moment.diagonal(dim1=1, dim2=2).sqrt()
+    size = torch.where(size > 0, size, 1.0)  # a unit that reads one value has features of 0
     even = moment / (size.unsqueeze(1) * size.unsqueeze(2))
     solved = torch.linalg.pinv(even, rtol=CUTOFF, hermitian=True) @ (product / size.unsqueeze(2))
     c = (solved.squeeze(2) / size).mT

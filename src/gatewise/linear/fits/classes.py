@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewise.errors import DataError, Diverged
-from gatewise.linear.fits import collinear
+from gatewise.linear.fits import collinear, newton, quasi
 from gatewise.linear.fits.collinear import Spectrum, spectrum
 from gatewise.linear.fits.data import Batches, Floats, Ids, batches_of, codes, labels, require_again
 from gatewise.linear.fits.model import LinearModel
 from gatewise.linear.fits.moments import Moments, of_rows
-from gatewise.linear.fits.newton import DONE, EXACT, Found, Problem, minimise
+from gatewise.linear.fits.newton import Found, Problem
 from gatewise.linear.fits.squares import penalty
 from gatewise.tables import counted, listed
 
@@ -128,17 +128,20 @@ def fit(
     standardise: bool,
     outputs: int,
     start: Floats | None = None,
-    done: float = DONE,
+    goal: float = quasi.GOAL,
 ) -> tuple[LinearModel, Problem, Found]:
-    """The model, and what it was found by; start: θ of an earlier fit; done: see `minimise`."""
+    """The model, and what it was found by; start: θ of an earlier fit; goal: see `quasi`."""
     if alpha == 0:
         _require_unique(data)
     problem = problem_of(data, alpha, standardise, outputs)
     watch = None if alpha else _Watch(problem, data, outputs)
-    found = minimise(problem, start, watch, done)
+    if problem.root is None:
+        way, found = "Newton's method", newton.minimise(problem, start, watch)
+    else:
+        way, found = "L-BFGS", quasi.minimise(problem, start, watch, goal)
     if not found.settled:
         raise Diverged(
-            f"Newton's method did not settle in {counted(found.steps, 'step')}: the gradient is "
+            f"{way} did not settle in {counted(found.steps, 'step')}: the gradient is "
             f"{found.residual:.2g} a row. Standardise the columns, or give a larger alpha"
         )
     return _model(data, problem, found, alpha), problem, found
@@ -164,19 +167,19 @@ def problem_of(data: Data, alpha: float, standardise: bool, outputs: int) -> Pro
     constant = data.found.scale == 0  # 0 + rounding: nothing may hang on it
     each = np.where(constant, max(alpha, 1.0) * data.moments.rows, each)
     ridge = np.append(each, 0.0)
-    large = outputs * len(ridge) > EXACT
-    near = _near(data, ridge, max(outputs, 2)) if large else None
-    return Problem(rows, data.moments.rows, ridge, outputs, near)
+    large = outputs * len(ridge) > newton.EXACT
+    root = _root(data, ridge, max(outputs, 2)) if large else None
+    return Problem(rows, data.moments.rows, ridge, outputs, root)
 
 
-def _near(data: Data, ridge: Floats, classes: int) -> Floats:
-    """The inverse of the Hessian of one class where all are equally likely: ZᵀZ (k - 1) / k²."""
+def _root(data: Data, ridge: Floats, classes: int) -> Floats:
+    """C of `quasi`: C Cᵀ the inverse of ZᵀZ (k - 1) / k² + the penalty."""
     root = data.moments.root / data.deviation
     whole = np.zeros((len(ridge), len(ridge)))
     whole[:-1, :-1] = root.T @ root
     whole[-1, -1] = data.moments.rows
-    curved = (classes - 1) / classes**2 * whole + np.diag(ridge)
-    return np.asarray(np.linalg.pinv(curved, hermitian=True))
+    size, way = np.linalg.eigh((classes - 1) / classes**2 * whole + np.diag(ridge))
+    return np.asarray(way / np.sqrt(np.maximum(size, 1e-12 * size.max())))
 
 
 def _require_unique(data: Data) -> None:
@@ -195,7 +198,7 @@ def _model(data: Data, problem: Problem, found: Found, alpha: float) -> LinearMo
     theta = found.theta - (found.theta.mean(0) if problem.outputs > 1 else 0)
     slopes = np.where(data.found.scale > 0, theta[:, :-1] / deviation, 0.0)
     starts = theta[:, -1] - slopes @ m.mean
-    exact = alpha == 0 and problem.outputs == 1 and problem.ridge.size <= EXACT
+    exact = alpha == 0 and problem.outputs == 1 and problem.root is None
     errors, start_errors = _errors(data, problem, found) if exact else (None, None)
     return LinearModel(
         "logistic" if problem.outputs == 1 else "multinomial",

@@ -41,7 +41,7 @@ class Batches:
 def batches_of(X: Any, y: Any = None, names: Sequence[str] = ()) -> Batches:
     """X with its target y, or batches where y is None; names: of the columns of an array."""
     if y is not None:
-        return _of_table(as_matrix(X, names), y)
+        return _of_table(_named(as_matrix(X, names), names), y)
     if not isinstance(X, Iterable) or hasattr(X, "shape") or hasattr(X, "columns"):
         raise DataError(
             f"there is no target: give y= beside the data ({type(X).__name__}), or batches, each a "
@@ -49,6 +49,19 @@ def batches_of(X: Any, y: Any = None, names: Sequence[str] = ()) -> Batches:
         )
     whole: Iterable[Any] = X
     return Batches(lambda: _of_pairs(whole), not isinstance(X, Iterator))
+
+
+def _named(matrix: Matrix, names: Sequence[str]) -> Matrix:
+    """A matrix that has columns, and a name for each where there are names."""
+    wide = matrix.values.shape[1]
+    if not wide:
+        raise WrongShape("the data have no column: give at least one input")
+    if names and len(names) != wide:
+        raise WrongShape(
+            f"feature_names holds {counted(len(names), 'name')} for {counted(wide, 'column')}: "
+            "give one a column"
+        )
+    return matrix
 
 
 def require_again(batches: Batches, what: str) -> None:
@@ -146,7 +159,7 @@ def labels(y: NDArray[Any]) -> NDArray[Any]:
     if y.ndim != 1:
         raise WrongShape(f"labels are one a row, shape (rows,), and y has shape {y.shape}")
     held = y.tolist()
-    lost = [i for i, v in enumerate(held) if v is None or v != v]
+    lost = [i for i, v in enumerate(held) if _missing(v)]
     if lost:
         raise BadRows(f"y holds no label in rows {listed(lost)}: leave them out", tuple(lost))
     texts = sum(isinstance(v, str) for v in held)
@@ -154,6 +167,12 @@ def labels(y: NDArray[Any]) -> NDArray[Any]:
         raise DataError(f"{texts} of {len(held)} labels are text and the others are not: make "
                         "all of them text, or all numbers")  # fmt: skip
     return np.array(held)
+
+
+def _missing(value: Any) -> bool:
+    """None, NaN, or a table's own mark, which does not say whether it equals itself."""
+    known = type(value).__name__ not in ("NoneType", "NAType", "NaTType")
+    return not known or bool(value != value)
 
 
 def codes(y: NDArray[Any], classes: NDArray[Any]) -> Ids:

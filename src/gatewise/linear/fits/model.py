@@ -24,7 +24,8 @@ class LinearModel:
     alpha: the penalty, as the fit says; errors, intercept_errors: standard errors, shaped like the
     coefficients, or None where there are none to give (a penalty, more than two classes);
     condition: of the centred columns over their norms; residual: the largest entry of the gradient
-    at the solution, relative (0 at the exact one); steps: of Newton's method, 0 in closed form.
+    at the solution, relative (0 at the exact one); steps: of Newton's method (or of
+    L-BFGS, where there are more than `newton.EXACT` unknowns), 0 in closed form.
     """
 
     kind: Kind

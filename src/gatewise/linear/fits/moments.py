@@ -17,6 +17,7 @@ from gatewise.errors import DataError, EmptyData
 from gatewise.linear.fits.data import Batches, Floats, batches_of, numbers
 from gatewise.tables import counted, listed
 
+HUGE = 1e140
 TINY = 1e-13  # of a column's size: it spreads less by rounding alone
 
 
@@ -106,9 +107,21 @@ def moments_of(batches: Batches) -> Moments:
 def of_rows(x: Floats, y: Floats, names: tuple[str, ...]) -> Moments:
     """Of x (rows, features) and y (rows, targets)."""
     z = np.hstack([x, y])
+    _require_room(z, names)
     mean = z.mean(0)
     z -= mean
     return Moments(len(x), mean, triangle(z), y.shape[1], names)
+
+
+def _require_room(z: Floats, names: tuple[str, ...]) -> None:
+    large = np.abs(z).max(0, initial=0.0)
+    if large.max(initial=0.0) > HUGE:
+        j = int(large.argmax())
+        name = f"column '{names[j]}'" if j < len(names) else "y"
+        raise DataError(
+            f"{name} holds numbers as large as {large[j]:.3g}, and squares of numbers above "
+            f"{HUGE:g} overflow: divide it by a constant"
+        )
 
 
 def triangle(z: Floats) -> Floats:

@@ -2,7 +2,7 @@
 
 f(θ) = Σ -log p(y_i) + ½ Σ ridge_j θ_kj² in standardised columns z, an intercept last. One row of θ
 is the log odds of the second of two classes; more are one logit a class, which stay centred over
-classes. The Hessian is solved exactly where it is small, else by conjugate gradients.
+classes. For Hessians that are small; `quasi` has what to do with others.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ Rows = Callable[[], Iterator[tuple[Floats, Ids]]]
 class Problem:
     """rows(): batches of z (rows, columns), the ones last, and codes; outputs: rows of θ.
 
-    near: see `_conjugate`; None where the Hessian is small, and solved.
+    root: C of `quasi`; None where the Hessian is small, and solved.
     """
 
     rows: Rows
     count: int
     ridge: Floats
     outputs: int
-    near: Floats | None = None
+    root: Floats | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -46,10 +46,16 @@ class Problem:
 
     def gradient(self, theta: Floats) -> Floats:
         """∇f, shaped like θ."""
-        total = self.ridge * theta
+        return self.both(theta)[1]
+
+    def both(self, theta: Floats) -> tuple[float, Floats]:
+        """f(θ) and ∇f, in one pass."""
+        total, slope = 0.5 * float((self.ridge * theta**2).sum()), self.ridge * theta
         for z, y in self.rows():
-            total = total + _excess(z @ theta.T, y).T @ z
-        return np.asarray(total)
+            scores = z @ theta.T
+            total += _loss(scores, y)
+            slope = slope + _excess(scores, y).T @ z
+        return total, np.asarray(slope)
 
     def hessian(self, theta: Floats) -> Floats:
         """(outputs, columns, outputs, columns); definite: a shift of all logits counts too."""
@@ -69,18 +75,6 @@ class Problem:
         if k > 1:
             total += self._shift()[None, :, None] * np.eye(m)[None, :, None, :]
         return total
-
-    def times(self, theta: Floats, v: Floats) -> Floats:
-        """The Hessian times v (outputs, columns), never formed."""
-        total = self.ridge * v
-        for z, _ in self.rows():
-            p, move = chances(z @ theta.T), z @ v.T
-            if p.shape[1] == 1:
-                curved = p * (1 - p) * move
-            else:
-                curved = p * (move - (p * move).sum(1, keepdims=True))
-            total = total + curved.T @ z
-        return np.asarray(total)
 
     def _shift(self) -> Floats:
         """(columns, 1) what a shift of all logits is worth: of the size of the rest."""
@@ -102,12 +96,8 @@ def minimise(
     problem: Problem,
     start: Floats | None = None,
     watch: Callable[[Floats, Floats], None] | None = None,
-    done: float = DONE,
 ) -> Found:
-    """The least of f from θ = 0 or `start`; watch(θ, step) may raise on the way.
-
-    done: of f, the Newton decrement after which one step more is the last.
-    """
+    """The least of f from θ = 0 or `start`; watch(θ, step) may raise on the way."""
     theta = np.zeros(problem.shape) if start is None else start.copy()
     value, step, last = problem.value(theta), np.zeros(problem.shape), False
     count = 0
@@ -118,7 +108,7 @@ def minimise(
         decrement = -float((gradient * step).sum())
         if watch is not None:
             watch(theta, step)
-        last = decrement <= done * max(value, 1e-300)
+        last = decrement <= DONE * max(value, 1e-300)
         theta, after, moved = _along(problem, theta, step, value, decrement)
         if last or not moved:
             break
@@ -144,11 +134,6 @@ def _along(
 def solve(problem: Problem, theta: Floats, gradient: Floats) -> Floats:
     """The Hessian's inverse times the gradient."""
     size = gradient.size
-    if size > EXACT:
-        away = float(np.abs(gradient).max()) / problem.count
-        return _conjugate(
-            lambda v: problem.times(theta, v), gradient, min(0.03, away**0.5), problem.near
-        )
     whole = problem.hessian(theta).reshape(size, size)
     scale = np.sqrt(np.maximum(whole.diagonal(), 1e-300))
     flat = gradient.reshape(-1) / scale
@@ -158,31 +143,6 @@ def solve(problem: Problem, theta: Floats, gradient: Floats) -> Floats:
     except np.linalg.LinAlgError:
         found = np.linalg.lstsq(scaled, flat, rcond=None)[0]
     return np.asarray((found / scale).reshape(gradient.shape))
-
-
-def _conjugate(
-    times: Callable[[Floats], Floats], b: Floats, goal: float, near: Floats | None
-) -> Floats:
-    """A x = b to `goal` of b, or as far as 500 products go; finer as Newton's method settles.
-
-    near (columns, columns): roughly the inverse of A within a row of θ, which preconditions.
-    """
-    x, r = np.zeros_like(b), b.copy()
-    least = max(goal, 1e-10) ** 2 * float((r * r).sum())
-    z = r if near is None else r @ near
-    p, size = z.copy(), float((r * z).sum())
-    for _ in range(500):
-        if float((r * r).sum()) <= least:
-            break
-        ahead = times(p)
-        bend = float((p * ahead).sum())
-        if bend <= 0:
-            break
-        x, r = x + size / bend * p, r - size / bend * ahead
-        z = r if near is None else r @ near
-        new = float((r * z).sum())
-        p, size = z + new / size * p, new
-    return x
 
 
 def chances(scores: Floats) -> Floats:

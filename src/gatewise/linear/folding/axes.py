@@ -73,12 +73,22 @@ def taps_of(affine: Affine, shape: Shape, out: Shape) -> Taps | None:
     w = weight_of(affine)
     if w is None or affine.rule is scale or affine.taps is not None:
         return affine.taps if w is not None else None
-    if tuple(w.shape) != (math.prod(out), math.prod(shape)):
+    if tuple(w.shape) != (math.prod(out), math.prod(shape)) or not _any_rows(affine, shape):
         return None
     x = _random(2, *shape)
     theirs = dataclasses.replace(affine, weights=(_random(*w.shape),)).linear(x).reshape(2, -1)
     same = torch.allclose(theirs, x.reshape(2, -1) @ _random(*w.shape).T, rtol=CLOSE, atol=0)
     return OnePlace() if same else None
+
+
+def _any_rows(affine: Affine, shape: Shape) -> bool:
+    """Does a weight with one more row give one more number? (A rule may know its size.)"""
+    m, n = affine.weights[0].shape
+    more = dataclasses.replace(affine, weights=(_random(m + 1, n),))
+    try:
+        return more.linear(_random(1, *shape)).numel() == m + 1
+    except RuntimeError:  # torch's word for a reshape that does not fit
+        return False
 
 
 def outward(affine: Affine, shape: Shape, out: Shape) -> Match | None:
@@ -97,15 +107,15 @@ def _match(affine: Affine, shape: Shape, sizes: Shape, forward: bool) -> Match |
         return None
     some, x = _random(*w.shape), _random(1, *shape)
     plain = dataclasses.replace(affine, weights=(some,))
-    for i, n in enumerate(w.shape):
-        p = _random(n)
+    pairs = [(i, a) for i, n in enumerate(w.shape) for a, m in enumerate(sizes) if n == m]
+    pairs.sort(key=lambda pair: w.shape[pair[0]] == 1)  # an axis of 1 fits any other of 1: last
+    for i, a in pairs:
+        p = _random(w.shape[i])
+        q = along(p, a, len(sizes))
         moved = dataclasses.replace(affine, weights=(some * along(p, i, w.ndim),)).linear(x)
-        for a, m in enumerate(sizes):
-            if n == m and n > 1:
-                q = along(p, a, len(sizes))
-                theirs = plain.linear(x) * q if forward else plain.linear(x * q)
-                if torch.allclose(theirs, moved, rtol=CLOSE, atol=0):
-                    return Match(i, a)
+        theirs = plain.linear(x) * q if forward else plain.linear(x * q)
+        if torch.allclose(theirs, moved, rtol=CLOSE, atol=0):
+            return Match(i, a)
     return None
 
 

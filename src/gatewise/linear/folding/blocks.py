@@ -133,7 +133,7 @@ def _gate(node: Node, xs: list[Tensor], branch: Tensor, merge: bool, blocks: lis
     kind, branch = node.kind, branch.reshape(-1)
     assert isinstance(kind, Pieces | Winner)
     width, n = len(xs[0]), len(branch)
-    chosen = kind.branch(branch.clamp(min=0).reshape(1, *node.shape).long())
+    chosen = kind.branch(_any(kind, branch.reshape(node.shape))[None])
     y = chosen.linear(*(x[None] for x in xs))[0].reshape(width, n)
     if chosen.bias is not None:
         y[0] += chosen.bias.reshape(-1)
@@ -153,6 +153,14 @@ def _gate(node: Node, xs: list[Tensor], branch: Tensor, merge: bool, blocks: lis
         own[range(len(kept)), kept] = 1
         y = torch.cat([y, own])
     return y.reshape(len(y), *node.shape)
+
+
+def _any(kind: Pieces | Winner, branch: Tensor) -> Tensor:
+    """The branches, and for -1 the first that there is (a window may begin in padding)."""
+    first = torch.zeros_like(branch, dtype=torch.long)
+    if isinstance(kind, Winner):
+        first = (kind.index >= 0).int().argmax(-1).expand(branch.shape)
+    return torch.where(branch < 0, first, branch.long())
 
 
 def _kept(
@@ -248,10 +256,24 @@ def _affine(
     weight = torch.cat([rows[at + kept] for _, at, kept in used]).T.contiguous()
     sizes = tuple(len(kept) for _, _, kept in used)
     shapes = tuple(network.input_shape if n == INPUT else (len(k),) for n, _, k in used)
-    rule = Joined(sizes, shapes, shape)
     bias = rows[0].reshape(shape).clone() if bool(rows[0].any()) else None
+    names = tuple(n for n, _, _ in used)
+    if len(used) == len(shape) == len(shapes[0]) == 1:
+        kind = Affine(matrix, (weight,), bias, sum(sizes), len(weight), pullback=matrix_back)
+        return Node(name, layer, kind, names, shape)
+    rule = Joined(sizes, shapes, shape)
     kind = Affine(rule, (weight,), bias, sum(sizes), len(weight), pullback=rule.back)
-    return Node(name, layer, kind, tuple(n for n, _, _ in used), shape)
+    return Node(name, layer, kind, names, shape)
+
+
+def matrix(w: Tensor, x: Tensor) -> Tensor:
+    """w x for flat rows: of any size, so that layers can be multiplied and cut further."""
+    return torch.nn.functional.linear(x, w)
+
+
+def matrix_back(w: Tensor, g: Tensor) -> tuple[Tensor, ...]:
+    """w' g."""
+    return (g @ w,)
 
 
 @dataclass(frozen=True)

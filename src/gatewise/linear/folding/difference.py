@@ -72,19 +72,10 @@ def _bound(network: Network, other: Network, x: Tensor) -> Tensor:
     rows that were multiplied out, are sums of the same products in another order, none longer than
     N."""
     most = fold(network, x.reshape(len(x), *network.input_shape), _largest)[network.output]
-    if any(isinstance(n.kind, Pieces) and _jumps(n.kind) for n in network.nodes):
+    if any(isinstance(n.kind, Pieces) and n.kind.jumps for n in network.nodes):
         most = torch.full_like(most, torch.inf)
     terms = 4 * (path_terms(network) + path_terms(other)) + 16
     return gamma(terms, x.dtype) * most.reshape(len(x), -1)
-
-
-def _jumps(kind: Pieces) -> bool:
-    """Does the value jump at a knot? (Knot by knot, since tables may have unlike axes.)"""
-    s, o = kind.slopes, kind.offsets
-    return any(
-        bool(((s[k + 1] - s[k]) * knot + o[k + 1] - o[k] != 0).any())
-        for k, knot in enumerate(kind.knots)
-    )
 
 
 def _largest(node: Node, xs: list[Tensor]) -> Tensor:

@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gatewise.errors import BadRows, DataError, EmptyData, NotPiecewiseAffine
+from gatewise.errors import DataError, NotPiecewiseAffine
+from gatewise.given.rows import require_network, rows_of
 from gatewise.ir.kinds import Pieces, Winner
 from gatewise.ir.network import Network, Node, forward
 from gatewise.ir.network import fold as walk
@@ -102,12 +103,13 @@ def fold(network: Network, X: Any = None, *, constant: Any = None, box: Any = No
     `gw.regions.constant_units(network, box)` gives them.
     Raises InternalError where the two differ by more than rounding explains.
     """
+    require_network(network)
     if network.patterns > 1:
         raise DataError(
             f"the network is frozen to {network.patterns} patterns at once: fold the network "
             f"itself, or one pattern of it"
         )
-    network = network.to(F64, "cpu")
+    given, network = network, network.to(F64, "cpu")
     if (constant is None) != (box is None) or (X is not None and box is not None):
         raise DataError(
             "fold takes nothing (holds everywhere), rows X (holds on them), or constant= and box= "
@@ -125,7 +127,8 @@ def fold(network: Network, X: Any = None, *, constant: Any = None, box: Any = No
     off = {g: int((b == 0).sum()) for g, b in branch.items()}
     on = {g: int((b > 0).sum()) for g, b in branch.items()}
     seconds = (_seconds(network, few), _seconds(made, few))
-    return Folded(made, network, where, told, off, on, apart, seconds)
+    small = made.to(given.dtype, given.device)
+    return Folded(small, given, where, told, off, on, apart, seconds)
 
 
 def _smallest(network: Network, branch: Mapping[str, Tensor]) -> tuple[Network, tuple[str, ...]]:
@@ -159,12 +162,7 @@ def _as_blocks(
 def _rows(network: Network, X: Any, box: Any) -> tuple[Tensor, str]:
     """The rows to compare on, and the words for where the function is the same."""
     if X is not None:
-        x = network.rows(X)
-        if not len(x):
-            raise EmptyData("there is no row to fold on: give at least one")
-        bad = (~x.flatten(1).isfinite().all(1)).nonzero().flatten().tolist()
-        if bad:
-            raise BadRows(f"{len(bad)} rows hold NaN or infinity: drop or fill them", tuple(bad))
+        x = rows_of(network, X)
         return x, f"on the {len(x)} rows given"
     count = _count(network, ROWS)
     generator = torch.Generator().manual_seed(0)

@@ -140,7 +140,8 @@ def _readers(network: Network, gate: Node, out: Match) -> list[Reader] | None:
 def _reader(network: Network, gate: Node, node: Node, out: Match) -> Reader | None:
     """The node (or the one behind it, if it reshapes) where its columns are the gate's units."""
     reshape = None
-    if isinstance(node.kind, Affine) and reshapes(node.kind, gate.shape):
+    alone = len(node.inputs) == 1
+    if alone and isinstance(node.kind, Affine) and reshapes(node.kind, gate.shape):
         behind = [n for n in network.nodes if node.name in n.inputs]
         if len(behind) != 1 or node.name == network.output:
             return None

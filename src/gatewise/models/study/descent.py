@@ -25,6 +25,7 @@ from gatewise.models.study.steps import Rule, StepName
 
 Floats = NDArray[np.float64]
 VERDICTS = ("converged", "unfinished", "plateau", "diverged")
+RECORDED = ("deviation", "train", "test", "gradient", "learnt")
 CHUNK_BYTES = 4 << 20  # of weights and what a step keeps beside them: the caches
 ARRIVED = 1e-3  # of var(y): as near to the least loss as that is converged
 
@@ -63,7 +64,11 @@ class Descent:
 
     def mean(self, name: str, step: int = -1) -> tuple[Floats, Floats]:
         """(mean, its standard error) over the trials, (K,) each, of what is recorded."""
-        values = getattr(self, name)[step]
+        held = getattr(self, name, None)
+        if name not in RECORDED or held is None:
+            there = [n for n in RECORDED if getattr(self, n) is not None]
+            raise ModelError(f"there is no record {name!r}: choose one of {', '.join(there)}")
+        values = held[step]
         with np.errstate(all="ignore"):  # a single trial has no error; a diverged one no mean
             return values.mean(1), sample_deviation(values) / np.sqrt(values.shape[1])
 
@@ -104,7 +109,8 @@ def descend(
     rates = _rates(lr)
     rule = Rule(optimizer, momentum, betas)
     at = _record(record, steps)
-    trials, bias = _fit(start, moments, test), start.biases is not None
+    trials = _fit(start, moments, test)
+    bias = start.biases is not None
     bowl, held = (_cases(data, bias, trials * len(rates)) for data in (moments, test or moments))
     begun = start.repeat(trials // len(start) * len(rates))
     modes = Modes.of(bowl, min(start.sizes))
@@ -220,6 +226,13 @@ def _record(record: Sequence[int] | None, steps: int) -> NDArray[np.int64]:
 
 def _fit(start: Chains, moments: Moments, test: Moments | None) -> int:
     """The trials, once chains and data are known to go together."""
+    for name, value, kind in (("start", start, Chains), ("moments", moments, Moments),
+                              ("test", test, Moments | None)):  # fmt: skip
+        if not isinstance(value, kind):
+            raise ModelError(
+                f"`start` is Chains.draw(..), `moments` and `test` are Moments.of(X, y); `{name}` "
+                f"is a {type(value).__name__}"
+            )
     trials = max(len(start), len(moments))
     for data in (moments, test):
         if data is None:

@@ -65,7 +65,7 @@ def diagnose(run: Descent, *, hessian: bool = False) -> Diagnosis:
     bends = torch.full((2, len(M)), torch.nan, dtype=torch.float64)
     if hessian:
         fine = torch.from_numpy((run.verdicts != "diverged").reshape(-1))
-        bends[:, fine] = _bends(run.end, run.bowl, fine)
+        bends[:, fine] = _bends(run.end, run.bowl, fine) if bool(fine.any()) else torch.nan
     least, greatest = (t.reshape(shape).numpy() for t in bends)
     return Diagnosis(
         (modes.counted & ~learnt).reshape(*shape, -1).numpy(),

@@ -30,9 +30,12 @@ class Rule:
         if self.name not in get_args(StepName):
             names = ", ".join(f"'{name}'" for name in get_args(StepName))
             raise ModelError(f"there is no optimizer {self.name!r}: choose one of {names}")
-        for value in (self.momentum, *self.betas):
+        pair = isinstance(self.betas, tuple | list) and len(self.betas) == 2
+        for value in (self.momentum, *(self.betas if pair else [self.betas])):
             if not (is_number(value) and value < 1):
-                raise ModelError(f"momentum and betas are numbers from 0 below 1, got {value!r}")
+                raise ModelError(
+                    f"momentum and the two betas are numbers from 0 below 1, got {value!r}"
+                )
 
     def stepper(self, values: Tensor, rate: Tensor) -> Step:
         """A fresh state for these values; `rate` multiplies them case by case."""

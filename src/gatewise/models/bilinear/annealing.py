@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gatewise.errors import ModelError
-from gatewise.models.bilinear import GLU
+from gatewise.models.bilinear.layers import GLU
 from gatewise.models.checks import is_number
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -59,7 +59,7 @@ def annealed(module: Module) -> Module:
                 f"a gate is swish with beta = {part.beta:g}, which no bilinear layer is: "
                 f"anneal beta to 0 first"
             )
-        part.gate = "bilinear"
+        part.gate, part.V = "bilinear", copy.deepcopy(part.V)  # others may share V, or W be V
         with torch.no_grad():
             for parameter in part.V.parameters():
                 parameter.div_(2)

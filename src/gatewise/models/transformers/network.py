@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from gatewise.errors import DataError, ModelError, WrongShape
-from gatewise.models.bilinear import GLUGate
+from gatewise.models.bilinear.layers import GLUGate
 from gatewise.models.checks import whole
-from gatewise.models.transformer_parts import (
+from gatewise.models.transformers.parts import (
     Heads,
     NormName,
     PatternName,

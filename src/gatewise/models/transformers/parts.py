@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gatewise.errors import ModelError
-from gatewise.models.bilinear import GLU, GLUGate
+from gatewise.models.bilinear.layers import GLU, GLUGate
 from gatewise.models.checks import is_number, whole
 
 PatternName = Literal["softmax", "bilinear"]

@@ -26,7 +26,7 @@ from gatewise.models.training import (
     own_randomness,
     rate,
 )
-from gatewise.models.transformer import BilinearTransformer
+from gatewise.models.transformers.network import BilinearTransformer
 
 BIG_BATCH = 512  # rows at a time where nothing is learnt
 
@@ -107,7 +107,9 @@ class _Run:
     ) -> None:
         self.net, self.rows, self.epochs, self.batch, self.lr = net, rows, epochs, batch, lr
         self.share, self.along = rate(schedule), along
-        self.taken, self.total = 0, epochs * math.ceil(len(rows) / batch)
+        self.by_epoch = math.ceil(len(rows) / batch)
+        self.still = schedule == "epoch-cosine"  # the rate, within an epoch
+        self.taken, self.total = 0, epochs * self.by_epoch
 
     def epoch(self, rng: torch.Generator, number: int) -> float:
         """The mean loss of one pass; Diverged if it is not finite."""
@@ -127,8 +129,9 @@ class _Run:
 
     def step(self, rows: Tensor) -> Tensor:
         """One step down the mean loss of these rows, and that loss."""
+        since = self.taken - self.taken % self.by_epoch if self.still else self.taken
         for group in self.optimiser.param_groups:
-            group["lr"] = self.lr * self.share(self.taken / self.total)
+            group["lr"] = self.lr * self.share(since / self.total)
         if self.along is not None:
             self.along(self.taken / self.total)
         self.taken += 1

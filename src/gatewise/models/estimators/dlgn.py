@@ -15,7 +15,7 @@ from torch import nn
 
 from gatewise.errors import ModelError
 from gatewise.models.dlgn import DLGN, DLGNShallow
-from gatewise.models.estimators_base import Classifier, Estimator, Floats, Regressor, run
+from gatewise.models.estimators.base import Classifier, Estimator, Floats, Regressor, run
 from gatewise.models.fitting import Epoch, History, fit
 from gatewise.models.gates import GateName
 from gatewise.models.towers import ValueInput

@@ -11,10 +11,10 @@ from typing import Any
 
 from torch import nn
 
-from gatewise.models.annealing import SHARE, annealed
-from gatewise.models.bilinear import BilinearMLP, GLUGate
-from gatewise.models.bilinear_fitting import fit_bilinear
-from gatewise.models.estimators_base import Classifier, Estimator, Regressor
+from gatewise.models.bilinear.annealing import SHARE, annealed
+from gatewise.models.bilinear.fitting import fit_bilinear
+from gatewise.models.bilinear.layers import BilinearMLP, GLUGate
+from gatewise.models.estimators.base import Classifier, Estimator, Regressor
 from gatewise.models.fitting import Epoch, History
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gatewise.errors import ModelError
-from gatewise.models.checks import is_number, whole
+from gatewise.models.checks import is_flag, is_number, whole
 from gatewise.models.weights import dense, generator
 
 GLUGate = Literal["bilinear", "swish"]
@@ -27,6 +27,7 @@ class GLU(nn.Module):
     """y = P ((W x + b) * gate(V x + c)), without P where it is None; + x where residual.
 
     gate(z) is z, or `swish(z, beta)`. x (.., d), W and V (hidden, d), P (d, hidden).
+    ModelError for a gate there is not, and for W and V of two shapes.
     """
 
     def __init__(
@@ -40,6 +41,12 @@ class GLU(nn.Module):
         beta: float = 1.0,
     ) -> None:
         super().__init__()
+        _require_gate(gate, beta)
+        if W.weight.shape != V.weight.shape:
+            raise ModelError(
+                f"W x and V x are multiplied entry by entry, and the weights are "
+                f"{tuple(W.weight.shape)} and {tuple(V.weight.shape)}: give one shape"
+            )
         self.W, self.V, self.P = W, V, P
         self.residual, self.gate, self.beta = residual, gate, beta
 
@@ -91,7 +98,9 @@ class BilinearMLP(nn.Module):
         Raises ModelError for sizes and settings that do not fit.
         """
         super().__init__()
-        _require(inputs, hidden, outputs, embed, layers, gate, beta)
+        _require(inputs, hidden, outputs, embed, layers)
+        _require_gate(gate, beta)
+        _require_flags(bias=bias, residual=residual, project=project)
         rng = generator(seed)
         d = inputs if embed is None else embed
         if residual and not project and hidden != d:
@@ -126,22 +135,25 @@ def _side(inputs: int, hidden: int, bias: bool, rng: torch.Generator | None) -> 
     return layer
 
 
-def _require(
-    inputs: int,
-    hidden: int,
-    outputs: int,
-    embed: int | None,
-    layers: int,
-    gate: GLUGate,
-    beta: float,
-) -> None:
-    """Whole sizes from 1, a gate there is, and a beta from 0; else ModelError."""
+def _require(inputs: int, hidden: int, outputs: int, embed: int | None, layers: int) -> None:
+    """Whole sizes from 1, else ModelError."""
     sizes = {"inputs": inputs, "hidden": hidden, "outputs": outputs, "layers": layers}
     sizes |= {} if embed is None else {"embed": embed}
     for name, value in sizes.items():
         if not whole(value, 1):
             raise ModelError(f"`{name}` is a whole number from 1, and it is {value!r}")
+
+
+def _require_gate(gate: GLUGate, beta: float) -> None:
+    """A gate there is, and a beta from 0; else ModelError."""
     if gate not in get_args(GLUGate):
         raise ModelError(f"`gate` is 'bilinear' or 'swish', and it is {gate!r}")
     if not is_number(beta):
         raise ModelError(f"`beta` is a number from 0, and it is {beta!r}")
+
+
+def _require_flags(**flags: bool) -> None:
+    """True or False, and not "no"; else ModelError."""
+    for name, value in flags.items():
+        if not is_flag(value):
+            raise ModelError(f"`{name}` is True or False, and it is {value!r}")

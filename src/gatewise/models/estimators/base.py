@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gatewise.errors import DataError, missing
-from gatewise.models.checks import coded, given, require_labels, spreads
+from gatewise.errors import DataError, ModelError, missing
+from gatewise.models.checks import coded, given, is_flag, require_labels, spreads
 from gatewise.models.fitting import Epoch, History
 
 try:
@@ -76,6 +76,9 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 
     def _learn(self, X: Floats, y: NDArray[Any], outputs: int) -> None:
         """Everything but the scales of y: the network that predicts, and what happened."""
+        for name in ("standardise", "early_stopping"):
+            if not is_flag(getattr(self, name)):
+                raise ModelError(f"`{name}` is True or False, and it is {getattr(self, name)!r}")
         self.mean_, self.scale_ = np.zeros(X.shape[1]), np.ones(X.shape[1])
         if self.standardise:
             self.mean_, self.scale_ = X.mean(0), spreads(X)

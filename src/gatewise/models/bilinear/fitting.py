@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gatewise.models.annealing import SHARE, anneal_beta, gaussian_noise, has_swish
+from gatewise.models.bilinear.annealing import SHARE, anneal_beta, gaussian_noise, has_swish
 from gatewise.models.fitting import Epoch, History, fit
 
 

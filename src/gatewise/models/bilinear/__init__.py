@@ -1,0 +1,1 @@
+"""Networks whose layers multiply two linear readings: layers, published training, annealing."""

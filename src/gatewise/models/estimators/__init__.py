@@ -1,0 +1,1 @@
+"""Networks as scikit-learn estimators: DLGNs and bilinear networks."""

@@ -1,0 +1,1 @@
+"""Small transformers whose MLPs multiply, and their training on the next token."""
