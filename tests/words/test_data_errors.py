@@ -367,6 +367,7 @@ def test_a_lazy_table_with_its_target():
         ([1, "a", 2, 3, 4, 5], "target holds int and str"),
         ([1, [2], 3, 4, 5, 6], "target is not one value a row"),
         ([1j] * 6, "complex"),
+        (pd.array([True, False, None, True, True, False], "boolean"), "target holds bool"),
         (np.arange(5), "5 values for 6 rows of data"),
     ],
 )

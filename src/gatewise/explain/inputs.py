@@ -14,6 +14,7 @@ from gatewise.errors import DataError
 from gatewise.explain.compute import Floats
 from gatewise.explain.names import feature_names
 from gatewise.explain.references import mask_of, reference_row
+from gatewise.given.labels import is_missing
 from gatewise.ir.network import Network
 from gatewise.tables import Matrix, Origin, as_matrix, counted, listed, open_table, origin_of
 
@@ -102,7 +103,7 @@ def _labels(target: Any, rows: int | None) -> NDArray[Any]:
 def _require_one_kind(target: Any, values: NDArray[Any]) -> None:
     """All numbers, or all texts (a missing one may be None or NaN)."""
     mixable = values.dtype == object or isinstance(target, list | tuple)
-    cells = [c for c in target if c is not None and c == c] if mixable else []
+    cells = [c for c in target if not is_missing(c)] if mixable else []
     texts = sum(isinstance(c, str) for c in cells)
     if (
         0 < texts < len(cells)

@@ -107,7 +107,7 @@ def _held(y: Any, name: str) -> NDArray[Any]:
 def _of_one_type(values: NDArray[Any], name: str) -> NDArray[Any]:
     """Objects that are all text, or all numbers, in an array of that type."""
     held = values.tolist()
-    lost = [i for i, v in enumerate(held) if _is_missing(v)]
+    lost = [i for i, v in enumerate(held) if is_missing(v)]
     if lost:
         raise BadRows(
             f"{name} holds no label in rows {listed(lost)}: fill them in or drop those rows",
@@ -126,7 +126,7 @@ def _of_one_type(values: NDArray[Any], name: str) -> NDArray[Any]:
     )
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
     """None, NaN, or a table's mark of a missing entry."""
     odd = isinstance(value, float) and value != value
     return odd or value is None or type(value).__name__ in ("NAType", "NaTType")

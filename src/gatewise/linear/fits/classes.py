@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewise.errors import DataError, Diverged
+from gatewise.given.labels import column_of
 from gatewise.linear.fits import collinear, newton, quasi
 from gatewise.linear.fits.collinear import Spectrum, spectrum
-from gatewise.linear.fits.data import Batches, Floats, Ids, batches_of, codes, labels, require_again
+from gatewise.linear.fits.data import Batches, Floats, Ids, batches_of, codes, require_again
 from gatewise.linear.fits.model import LinearModel
 from gatewise.linear.fits.moments import Moments, of_rows
 from gatewise.linear.fits.newton import Found, Problem
@@ -108,7 +109,7 @@ def data_of(X: Any, y: Any, what: str = "logistic", names: Sequence[str] = ()) -
     for x, given, columns in batches:
         part = of_rows(x, np.zeros((len(x), 0)), columns)
         whole = part if whole is None else whole.merge(part)
-        seen.update(labels(given).tolist())
+        seen.update(column_of(given, len(given)).tolist())
     assert whole is not None  # no batch at all is refused by `batches_of`
     classes = np.array(sorted(seen)) if len({type(v) is str for v in seen}) == 1 else None
     if classes is None:

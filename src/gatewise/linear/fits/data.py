@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewise.errors import BadRows, DataError, EmptyData, WrongShape
+from gatewise.given.labels import column_of
 from gatewise.tables import Matrix, as_matrix, counted, listed
 from gatewise.tables.words import cell
 
@@ -153,31 +154,9 @@ def numbers(y: NDArray[Any]) -> Floats:
     return found
 
 
-def labels(y: NDArray[Any]) -> NDArray[Any]:
-    """(rows,) labels of one kind: text, or numbers without NaN, or True and False."""
-    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-    if y.ndim != 1:
-        raise WrongShape(f"labels are one a row, shape (rows,), and y has shape {y.shape}")
-    held = y.tolist()
-    lost = [i for i, v in enumerate(held) if _missing(v)]
-    if lost:
-        raise BadRows(f"y holds no label in rows {listed(lost)}: leave them out", tuple(lost))
-    texts = sum(isinstance(v, str) for v in held)
-    if 0 < texts < len(held):
-        raise DataError(f"{texts} of {len(held)} labels are text and the others are not: make "
-                        "all of them text, or all numbers")  # fmt: skip
-    return np.array(held)
-
-
-def _missing(value: Any) -> bool:
-    """None, NaN, or a table's own mark, which does not say whether it equals itself."""
-    known = type(value).__name__ not in ("NoneType", "NAType", "NaTType")
-    return not known or bool(value != value)
-
-
 def codes(y: NDArray[Any], classes: NDArray[Any]) -> Ids:
     """The place of each label among the classes, which are in order."""
-    found = labels(y)
+    found = column_of(y, len(y))
     if (found.dtype.kind in "US") != (classes.dtype.kind in "US"):
         raise DataError(
             f"y holds {cell(found.tolist()[0])}, and the classes are such as "
