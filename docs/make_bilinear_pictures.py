@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 import gatewise as gw
-from gatewise.show import bilinear_plots
-from gatewise.show.bilinear_facts import Asked, bilinear
+from gatewise.show.bilinear import plots as bilinear_plots
+from gatewise.show.bilinear.facts import Asked, bilinear
 from gatewise.show.region_files import save_figure
 
 STATIC = Path(__file__).parent / "_static"

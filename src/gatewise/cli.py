@@ -145,16 +145,16 @@ def gates(
     model_output: Returned = None,
 ) -> None:
     """What the gates of MODEL say of DATA: overlap, what they know, units and paths of a row."""
-    from gatewise.show import gates_facts, gates_files, gates_words
+    from gatewise.show.gates import facts, files, words
 
-    check_folder(out, gates_files.FILES)
+    check_folder(out, files.FILES)
     network = _read(model, model_output)
     unseen = None if test is None else load_table(test)
-    asked = gates_facts.Asked(row, output, labels, unseen, rows, draws, paths)
+    asked = facts.Asked(row, output, labels, unseen, rows, draws, paths)
     with _progress() as tell:
-        found = gates_facts.gates(network, load_table(data), asked, tell)
-    files = gates_files.write(found, out, format, title, model=model, data=data, test=test)
-    _print_found(gates_words.tables(found), gates_words.closing(found), out, files)
+        found = facts.gates(network, load_table(data), asked, tell)
+    made = files.write(found, out, format, title, model=model, data=data, test=test)
+    _print_found(words.tables(found), words.closing(found), out, made)
 
 
 @app.command()
@@ -175,25 +175,25 @@ def bilinear(
     model_output: Returned = None,
 ) -> None:
     """Eigenvectors of a bilinear layer of MODEL; with DATA, how few are enough, and one row."""
-    from gatewise.show import bilinear_facts, bilinear_files, bilinear_paths, bilinear_words
-    from gatewise.show.bilinear_names import image_of, names_of
+    from gatewise.show.bilinear import facts, files, paths, words
+    from gatewise.show.bilinear.names import image_of, names_of
 
-    check_folder(out, bilinear_files.FILES)
+    check_folder(out, files.FILES)
     pixels = image_of(image)
-    asked = bilinear_facts.Asked(layer, names_of(outputs), top, labels, row, pixels, on_bad_rows)
+    asked = facts.Asked(layer, names_of(outputs), top, labels, row, pixels, on_bad_rows)
     idle = {"--layer": layer, "--labels": labels, "--row": row, "--image": image}
     idle["--model-output"] = model_output
-    if bilinear_paths.is_transformer(model, data, tokens, idle):
-        paths = bilinear_paths.paths(model, tokens or "", asked)
-        files = bilinear_paths.write(paths, out, format, title, model=model)
-        _print_found(bilinear_paths.tables(paths), bilinear_paths.closing(paths), out, files)
+    if paths.is_transformer(model, data, tokens, idle):
+        expanded = paths.paths(model, tokens or "", asked)
+        made = paths.write(expanded, out, format, title, model=model)
+        _print_found(paths.tables(expanded), paths.closing(expanded), out, made)
         return
     network = _read(model, model_output)
     table = None if data is None else load_table(data)
     with _progress() as tell:
-        found = bilinear_facts.bilinear(network, table, asked, tell)
-    files = bilinear_files.write(found, out, format, title, model=model, data=data)
-    _print_found(bilinear_words.tables(found), bilinear_words.closing(found), out, files)
+        found = facts.bilinear(network, table, asked, tell)
+    made = files.write(found, out, format, title, model=model, data=data)
+    _print_found(words.tables(found), words.closing(found), out, made)
 
 
 @app.command()
@@ -217,18 +217,18 @@ def audit(
     model_output: Returned = None,
 ) -> None:
     """Is MODEL better than the best linear model on rows it never saw, and where?"""
-    from gatewise.show import audit_files, audit_words
+    from gatewise.show.audit import files, words
 
-    check_folder(out, audit_files.FILES)
+    check_folder(out, files.FILES)
     network = _read(model, model_output)
     unseen = None if test is None else load_table(test)
     how: dict[str, Any] = {"holdout": holdout, "repeats": repeats, "seed": seed}
-    how |= audit_words.rules_of(rules) | {"on_bad_rows": on_bad_rows}
+    how |= words.rules_of(rules) | {"on_bad_rows": on_bad_rows}
     with _progress() as tell:
         found = gw.audit(network, load_table(data), target, test=unseen, progress=tell, **how)
-    files = audit_files.write(found, out, format, title, model=model, data=data, test=test)
-    typer.echo(audit_words.verdict(found))
-    _print_found(audit_words.tables(found), audit_words.closing(found), out, files)
+    made = files.write(found, out, format, title, model=model, data=data, test=test)
+    typer.echo(words.verdict(found))
+    _print_found(words.tables(found), words.closing(found), out, made)
 
 
 @app.command()

@@ -11,7 +11,9 @@ import pytest
 import chrome
 import gatewise as gw
 from gatewise.auditing.bootstrap import Interval
-from gatewise.show import audit_page, audit_plots, audit_words
+from gatewise.show.audit import page as audit_page
+from gatewise.show.audit import plots as audit_plots
+from gatewise.show.audit import words as audit_words
 from nets import mlp
 from pages import HOSTILE, Elements, outside, words
 

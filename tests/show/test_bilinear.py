@@ -14,9 +14,12 @@ from torch import nn
 import chrome
 import gatewise as gw
 from gatewise.errors import DataError, NotBilinear
-from gatewise.show import bilinear_page, bilinear_plots, bilinear_tiles, bilinear_words
-from gatewise.show.bilinear_facts import Asked, bilinear
-from gatewise.show.bilinear_names import image_of, names_of
+from gatewise.show.bilinear import page as bilinear_page
+from gatewise.show.bilinear import plots as bilinear_plots
+from gatewise.show.bilinear import tiles as bilinear_tiles
+from gatewise.show.bilinear import words as bilinear_words
+from gatewise.show.bilinear.facts import Asked, bilinear
+from gatewise.show.bilinear.names import image_of, names_of
 from pages import HOSTILE, Elements, outside, words
 
 NAMES = ("<script>alert(1)</script>", '"><img src=x>', r"$\frac{", "{{ 7 * 7 }}", "a<b")

@@ -14,8 +14,11 @@ from torch import nn
 import chrome
 import gatewise as gw
 from gatewise.errors import DataError, NotGated
-from gatewise.show import gates_page, gates_paths, gates_plots, gates_words
-from gatewise.show.gates_facts import Asked, gates, labels_of
+from gatewise.show.gates import page as gates_page
+from gatewise.show.gates import paths as gates_paths
+from gatewise.show.gates import plots as gates_plots
+from gatewise.show.gates import words as gates_words
+from gatewise.show.gates.facts import Asked, gates, labels_of
 from gatewise.show.report import html as report_html
 from pages import HOSTILE, Elements, outside, words
 

@@ -10,7 +10,8 @@ from gatewise.auditing.units import effective_rules, gate_uses
 from gatewise.errors import GatewiseError
 from gatewise.explain.explanation import Explanation
 from gatewise.linear.fits.newton import EXACT
-from gatewise.show import audit_words, truth
+from gatewise.show import truth
+from gatewise.show.audit import words as audit_words
 from gatewise.show.results import Table
 from gatewise.show.truth import Target
 from gatewise.show.words import number, percent

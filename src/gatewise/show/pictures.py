@@ -8,18 +8,7 @@ import numpy as np
 
 from gatewise.explain.cohorts.cohorts import Cohorts
 from gatewise.explain.explanation import Explanation
-from gatewise.show import (
-    axes,
-    facts,
-    inspect,
-    linearity,
-    plots,
-    profiles,
-    say,
-    svg,
-    truth,
-    words,
-)
+from gatewise.show import axes, facts, inspect, linearity, plots, profiles, say, svg, truth, words
 from gatewise.show.truth import Target
 
 if TYPE_CHECKING:

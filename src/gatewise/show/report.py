@@ -21,7 +21,6 @@ from gatewise.show import (
     cohort_view,
     embed,
     facts,
-    gates_page,
     given,
     payload,
     pictures,
@@ -34,6 +33,7 @@ from gatewise.show import (
     words,
 )
 from gatewise.show.files import whole_file
+from gatewise.show.gates import page as gates_page
 from gatewise.show.template import template
 
 Source = Mapping[str, Any] | str | None

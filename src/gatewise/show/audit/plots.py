@@ -9,7 +9,7 @@ import numpy as np
 
 from gatewise.auditing.audit import Audit, Line
 from gatewise.auditing.gains import Gain
-from gatewise.show.audit_words import ordered
+from gatewise.show.audit.words import ordered
 from gatewise.show.axes import DOWN, INK, LINE, SOFT, TEXT, UP, figure_of, new_axes
 from gatewise.show.words import compact, plain
 

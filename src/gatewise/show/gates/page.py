@@ -7,10 +7,11 @@ from typing import Any
 
 from gatewise.errors import GatewiseError
 from gatewise.explain.explanation import Explanation
-from gatewise.show import gates_facts as facts
-from gatewise.show import gates_paths, gates_plots, pictures
-from gatewise.show import gates_words as say
-from gatewise.show.gates_facts import Gates
+from gatewise.show import pictures
+from gatewise.show.gates import facts, plots
+from gatewise.show.gates import paths as gates_paths
+from gatewise.show.gates import words as say
+from gatewise.show.gates.facts import Gates
 from gatewise.show.results import Drawn
 from gatewise.show.template import template
 from gatewise.show.words import plain
@@ -23,15 +24,15 @@ def drawn(g: Gates) -> Iterator[Drawn]:
     many = say.classes(g)
     yield Drawn(
         "overlap",
-        gates_plots.overlap(g.overlap),
+        plots.overlap(g.overlap),
         "Gates that are equal at two rows",
         "Share of equal gates by layer, within a class and between classes.",
         "A long bar: the layer's gates tell the classes apart." if many else "By layer.",
     )
-    if many and len(g.overlap.classes) <= gates_plots.CLASSES:
+    if many and len(g.overlap.classes) <= plots.CLASSES:
         yield Drawn(
             "classes",
-            gates_plots.matrices(g.overlap),
+            plots.matrices(g.overlap),
             "The same by classes",
             "Matrices of classes: share of gates equal at two rows of those classes.",
             "Dark: most gates equal. Each matrix has a scale of its own, printed above it.",
@@ -39,7 +40,7 @@ def drawn(g: Gates) -> Iterator[Drawn]:
     if g.know is not None:
         yield Drawn(
             "alignment",
-            gates_plots.alignment(g.know),
+            plots.alignment(g.know),
             "How the gates align with the labels",
             "Centred kernel-label alignment of each layer's gates, trained and random.",
             "1: rows share gates exactly where they share the label. Orange: before any training.",
@@ -50,7 +51,7 @@ def drawn(g: Gates) -> Iterator[Drawn]:
 def _of_row(g: Gates) -> Iterator[Drawn]:
     yield Drawn(
         "units",
-        gates_plots.units(g.shares, say.gates_on(g)),
+        plots.units(g.shares, say.gates_on(g)),
         "Units that carry the output",
         "Bars: the units with the largest share in the output, layer by layer.",
         "A unit's share is all paths through it, added up. Each layer adds up to the output.",

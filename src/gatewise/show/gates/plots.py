@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewise.show.axes import DOWN, FULL, INK, LINE, SOFT, TEXT, UP, figure_of, label, new_axes
-from gatewise.show.gates_facts import largest_units
+from gatewise.show.gates.facts import largest_units
 from gatewise.show.words import number
 
 if TYPE_CHECKING:

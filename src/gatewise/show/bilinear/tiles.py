@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gatewise.bilinear.spectral.spectrum import Spectrum
-from gatewise.show.bilinear_facts import Bilinear
-from gatewise.show.bilinear_parts import Floats
-from gatewise.show.bilinear_plots import SIDE, both_signs
-from gatewise.show.bilinear_words import label_of
+from gatewise.show.bilinear.facts import Bilinear
+from gatewise.show.bilinear.parts import Floats
+from gatewise.show.bilinear.plots import SIDE, both_signs
+from gatewise.show.bilinear.words import label_of
 from gatewise.show.words import number, plain, signed
 
 LEVELS = 14  # opacities of each colour

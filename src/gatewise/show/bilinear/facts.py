@@ -22,10 +22,9 @@ from gatewise.explain import truth
 from gatewise.explain.inputs import OnBadRows, inputs_of, split_target
 from gatewise.explain.names import feature_names
 from gatewise.ir.network import Network, fold
-from gatewise.show import bilinear_names as names
-from gatewise.show import bilinear_parts as parts
-from gatewise.show.bilinear_parts import Floats
-from gatewise.show.gates_facts import Tell
+from gatewise.show.bilinear import names, parts
+from gatewise.show.bilinear.parts import Floats
+from gatewise.show.gates.facts import Tell
 from gatewise.show.words import number
 from gatewise.tables import Matrix, counted
 

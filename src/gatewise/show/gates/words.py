@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gatewise.show.gates_facts import Gates, largest_units
+from gatewise.show.gates.facts import Gates, largest_units
 from gatewise.show.results import Table
 from gatewise.show.say import Figure
 from gatewise.show.words import count, number, percent, plain, signed

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gatewise.show.axes import DOWN, FULL, INK, LINE, SOFT, TEXT, UP, figure_of, label, new_axes
-from gatewise.show.bilinear_facts import Bilinear
-from gatewise.show.bilinear_parts import Floats, beyond_dust
-from gatewise.show.bilinear_words import input_name, terms_shown
+from gatewise.show.bilinear.facts import Bilinear
+from gatewise.show.bilinear.parts import Floats, beyond_dust
+from gatewise.show.bilinear.words import input_name, terms_shown
 from gatewise.show.words import number, plain, short, signed
 
 if TYPE_CHECKING:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from gatewise.auditing.audit import Audit
-from gatewise.show import audit_plots, pictures
-from gatewise.show import audit_words as say
+from gatewise.show import pictures
+from gatewise.show.audit import plots
+from gatewise.show.audit import words as say
 from gatewise.show.results import Drawn
 from gatewise.show.template import template
 from gatewise.show.words import percent, plain
@@ -18,7 +19,7 @@ def drawn(a: Audit) -> Iterator[Drawn]:
     """The pictures of the page, in order."""
     yield Drawn(
         "models",
-        audit_plots.models(a),
+        plots.models(a),
         f"{say.heading(a.headline)} of each model",
         f"Dots with intervals: {a.headline.name} of each model on the test rows.",
         f"Line: {percent(a.level)} of the draws of a bootstrap of the test rows. Intervals may "
@@ -27,7 +28,7 @@ def drawn(a: Audit) -> Iterator[Drawn]:
     if len(a.gains) > 1:
         yield Drawn(
             "gains",
-            audit_plots.gains(a),
+            plots.gains(a),
             "Where the network is better, and where worse",
             "Dots with intervals: gain of the network over the linear model in each cohort.",
             "Blue: better beyond doubt. Orange: worse. Grey: undecided; hollow: too few rows.",

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from gatewise.show import bilinear_plots as plots
-from gatewise.show import bilinear_tiles as tiles
-from gatewise.show import bilinear_words as say
 from gatewise.show import pictures
-from gatewise.show.bilinear_facts import Bilinear
+from gatewise.show.bilinear import plots, tiles
+from gatewise.show.bilinear import words as say
+from gatewise.show.bilinear.facts import Bilinear
 from gatewise.show.results import Drawn
 from gatewise.show.template import template
 from gatewise.show.words import plain

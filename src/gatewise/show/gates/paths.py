@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from gatewise.show.axes import DOWN, FULL, INK, SOFT, TEXT, UP, figure_of, label, new_axes
-from gatewise.show.gates_facts import unit_name
+from gatewise.show.gates.facts import unit_name
 from gatewise.show.words import short
 
 if TYPE_CHECKING:

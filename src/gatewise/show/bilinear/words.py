@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from gatewise.show.bilinear_facts import Bilinear
-from gatewise.show.bilinear_parts import Floats, Row, beyond_dust
+from gatewise.show.bilinear.facts import Bilinear
+from gatewise.show.bilinear.parts import Floats, Row, beyond_dust
 from gatewise.show.results import Table
 from gatewise.show.say import Figure
 from gatewise.show.words import count, number, percent, plain, signed

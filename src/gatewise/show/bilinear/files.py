@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from gatewise.show import bilinear_page
-from gatewise.show import bilinear_words as say
-from gatewise.show.bilinear_facts import Bilinear
+from gatewise.show.bilinear import page as bilinear_page
+from gatewise.show.bilinear import words as say
+from gatewise.show.bilinear.facts import Bilinear
 from gatewise.show.region_files import FORMATS
 from gatewise.show.results import as_unicode, sources, write_folder
 from gatewise.show.words import plain

@@ -18,10 +18,10 @@ from gatewise.bilinear.circuits.transformer import Transformer
 from gatewise.errors import DataError, GatewiseError, ModelError
 from gatewise.explain.names import output_index
 from gatewise.show.axes import label, new_axes
-from gatewise.show.bilinear_facts import Asked
-from gatewise.show.bilinear_files import FILES, PAGE, SCHEMA_VERSION
-from gatewise.show.bilinear_page import inlined
-from gatewise.show.bilinear_plots import sum_of
+from gatewise.show.bilinear.facts import Asked
+from gatewise.show.bilinear.files import FILES, PAGE, SCHEMA_VERSION
+from gatewise.show.bilinear.page import inlined
+from gatewise.show.bilinear.plots import sum_of
 from gatewise.show.results import Drawn, Table, as_unicode, sources, write_folder
 from gatewise.show.say import Figure
 from gatewise.show.template import template

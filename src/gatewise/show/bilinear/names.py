@@ -14,7 +14,7 @@ from gatewise.explain import truth
 from gatewise.explain.names import output_index, output_names
 from gatewise.ir.kinds import Smooth
 from gatewise.ir.network import INPUT, Network
-from gatewise.show import bilinear_parts as parts
+from gatewise.show.bilinear import parts
 from gatewise.tables import counted, listed
 
 SHOWN = 10  # outputs, unless they are asked for by name

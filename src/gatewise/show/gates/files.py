@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from gatewise.show import gates_page
-from gatewise.show.gates_facts import Gates
+from gatewise.show.gates import page as gates_page
+from gatewise.show.gates.facts import Gates
 from gatewise.show.region_files import FORMATS
 from gatewise.show.results import sources, write_folder
 from gatewise.show.words import plain
