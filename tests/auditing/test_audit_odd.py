@@ -68,7 +68,6 @@ def test_ahead_is_better_in_every_measure(table):
 
 def test_settings_are_refused_by_name_and_none_is_passed_over(table):
     net, half = bent(), table[:200]
-    refused(lambda: gw.audit(net, table, "y", repeat=100), "no setting 'repeat'", "repeats")
     refused(lambda: audit(net, table, "y", rules=4), "rules", "4")
     refused(lambda: audit(net, table, "y", rules=None), "rules", "None")
     refused(lambda: audit(net, half, "y", test=table[200:], holdout=0.5), "holdout", "test=")

@@ -164,7 +164,7 @@ def test_a_network_read_as_values_and_masks_is_taken_and_a_module_is_not():
     assert np.array_equal(shares.layers[0].shares, unit_shares(network, X).layers[0].shares)
     assert np.array_equal(starts.parts, layer_shares(network, X).parts)
     for ask in (unit_shares, layer_shares):
-        with pytest.raises(DataError, match=r"takes a Network.*; got a Sequential"):
+        with pytest.raises(DataError, match=r"give a Network.*; got a Sequential"):
             ask(CONVOLUTIONAL, X)
 
 

@@ -455,7 +455,7 @@ def test_a_network_read_as_values_and_masks_is_taken_and_a_module_is_not():
     expected = tangent_kernel(net, X).values
     close(tangent_kernel(gated(net), X).values, expected, 0)
     close(tangent_kernel(net, X, gates=gated(net)).values, expected)
-    with pytest.raises(DataError, match=r"takes a Network.*; got a Sequential"):
+    with pytest.raises(DataError, match=r"give a Network.*; got a Sequential"):
         tangent_kernel(module, X)
-    with pytest.raises(DataError, match=r"takes a Network.*; got a Sequential"):
+    with pytest.raises(DataError, match=r"give a Network.*; got a Sequential"):
         tangent_kernel(net, X, gates=module)

@@ -376,7 +376,6 @@ def test_the_facade_streams_paths_and_datasets(whole, data, tmp_path):
     assert np.array_equal(gw.census(NET, X).ids, whole.ids)
     for source, asked, said in (
         (X, {"out": tmp_path}, r"rows are streamed from a path or .*, got Tensor"),
-        (data, {"ot": tmp_path}, r"no setting 'ot': it takes out, on_bad_rows, on_bad_files, bat"),
         (data, {"on_bad_rows": "drop"}, r"on_bad_rows must be 'raise' or 'skip', got 'drop'"),
         (data, {"batch_size": 0}, r"batch_size must be a whole number, at least 1, got 0"),
     ):

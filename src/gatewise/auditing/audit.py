@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -206,14 +205,6 @@ def _used(e: Explanation | None) -> dict[str, Any]:
     if e is None:
         return {"uses": (), "regions": 0, "effective": float("nan")}
     return {"uses": gate_uses(e), "regions": e.clusters, "effective": effective_rules(e)}
-
-
-def require_settings(names: Iterable[str]) -> None:
-    """Refuses a name that `audit` has no setting of."""
-    known = [n for n, p in signature(audit).parameters.items() if p.kind is p.KEYWORD_ONLY]
-    for name in names:
-        if name not in known:
-            raise DataError(f"audit has no setting '{name}': it takes {', '.join(known)}")
 
 
 def _audit(q: Question, counts: list[int], how: Draws, tell: Tell) -> Audit:
