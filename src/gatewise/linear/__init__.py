@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from gatewise.linear.fits.model import LinearModel
     from gatewise.linear.fits.moments import Moments
     from gatewise.linear.fits.squares import least_squares, ridge
-    from gatewise.linear.folding.fold import Folded, fold
+    from gatewise.linear.folding.fold import FoldedNetwork, fold
     from gatewise.linear.grafting import Graft, graft
     from gatewise.linear.stretches import Collapsed, Stretch, collapsed
 
 WHERE = {
     "AffineMap": "affine_map",
     "Collapsed": "stretches",
-    "Folded": "folding.fold",
+    "FoldedNetwork": "folding.fold",
     "Graft": "grafting",
     "LinearModel": "fits.model",
     "Moments": "fits.moments",
@@ -40,7 +40,7 @@ WHERE = {
 __all__ = [
     "AffineMap",
     "Collapsed",
-    "Folded",
+    "FoldedNetwork",
     "Graft",
     "LinearModel",
     "Moments",

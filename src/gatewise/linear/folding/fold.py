@@ -38,7 +38,7 @@ EVERYWHERE = "everywhere"
 
 
 @dataclass(frozen=True, eq=False)
-class Folded:
+class FoldedNetwork:
     """network: `before` in fewer parameters; the same function `where` it says, no wider.
 
     merged: the layers that became one; off, on: for each gate, how many units keep their first
@@ -94,7 +94,9 @@ class Folded:
         return "\n".join(lines)
 
 
-def fold(network: Network, X: Any = None, *, constant: Any = None, box: Any = None) -> Folded:
+def fold(
+    network: Network, X: Any = None, *, constant: Any = None, box: Any = None
+) -> FoldedNetwork:
     """A smaller network of the same function: everywhere, on the rows X, or in the box.
 
     X: rows; units that keep one branch on all of them are folded, so the function holds on these
@@ -128,7 +130,7 @@ def fold(network: Network, X: Any = None, *, constant: Any = None, box: Any = No
     on = {g: int((b > 0).sum()) for g, b in branch.items()}
     seconds = (_seconds(network, few), _seconds(made, few))
     small = made.to(given.dtype, given.device)
-    return Folded(small, given, where, told, off, on, apart, seconds)
+    return FoldedNetwork(small, given, where, told, off, on, apart, seconds)
 
 
 def _smallest(network: Network, branch: Mapping[str, Tensor]) -> tuple[Network, tuple[str, ...]]:
