@@ -378,6 +378,11 @@ def test_targets_that_are_none(given, words):
     assert not calls
 
 
+def test_a_missing_text_may_be_none_or_nan_of_any_kind():
+    target = np.array(["a", None, np.nan, np.float32("nan"), pd.NA, "b"], object)
+    assert len(gw.explain(NET, X, target=target).target) == 6
+
+
 def test_the_targets_length_is_compared_with_the_rows_given():
     x = broken(4, np.nan)
     job = lambda: gw.explain(NET, x, target=[1] * 5, on_bad_rows="skip")  # noqa: E731

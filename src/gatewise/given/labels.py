@@ -128,7 +128,7 @@ def _of_one_type(values: NDArray[Any], name: str) -> NDArray[Any]:
 
 def is_missing(value: Any) -> bool:
     """None, NaN, or a table's mark of a missing entry."""
-    odd = isinstance(value, float) and value != value
+    odd = isinstance(value, float | np.floating) and bool(value != value)
     return odd or value is None or type(value).__name__ in ("NAType", "NaTType")
 
 

@@ -147,7 +147,7 @@ def near_rows(d: int, p: int, gate: Any, cells: Any, first: int, m: int, b: Any)
     """Which rows may cross the parent: how many; the sides of the others go to near.base.
 
     Where all parents have the same rows, one of them tells the signs at a vertex for all: a row is
-    one continuous function, whatever its form in a cell.
+    one continuous function, whatever its form in a cell (behind a jump, cells share no vertices).
     """
     near, seen, own = b.near, b.seen, len(gate.who) > 1
     for i in range(first, first + m):
