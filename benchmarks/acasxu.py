@@ -1,7 +1,9 @@
-"""ACAS Xu: every region that 10,000 random lines meet, exactly, and properties falsified on slices.
+"""ACAS Xu: every region that random lines meet, exactly, and properties falsified on slices.
 
-    python benchmarks/acasxu.py lines [--lines 10000] [--nets 1]
-    python benchmarks/acasxu.py slices [--only 1_5-prop_2]
+    python -m benchmarks.acasxu lines [--lines 10000] [--nets 1]
+    python -m benchmarks.acasxu slices [--only 1_5-prop_2]
+
+The two tables above prove the answers on all nets; `jobs` times one.
 
 `lines`: random lines across the box of inputs, from side to side (seed 0), traced in one call. Then
 every piece is checked by plain numpy on the file's own arrays (tests/oracles/pieces.py): no knot
@@ -15,9 +17,9 @@ Seconds are of the processor; one thread with OMP_NUM_THREADS=1.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -25,9 +27,10 @@ import numpy as np
 import torch
 
 import gatewise as gw
+from benchmarks.measure import ROOT, Job, Setup, Way, data_folder
 from gatewise.regions.lines import Trace, trace
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(ROOT / "tests"))
 from acasxu_slices import polygons
 from oracles import pieces, properties
 
@@ -37,9 +40,54 @@ UPPER = np.array([0.679857769, 0.5, 0.5, 0.5, 0.5])
 
 
 def folder() -> Path:
-    """The networks: in GATEWISE_DATA, or in ../shared/data beside the repository."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
-    return Path(os.environ.get("GATEWISE_DATA") or beside) / "onnx" / "acasxu"
+    """The networks and properties."""
+    return data_folder("onnx", "acasxu")
+
+
+# -- jobs --
+
+
+def tracing(count: int) -> Setup:
+    """The first net's pieces; the floor is every knot through it once."""
+    path = sorted(folder().glob("*.onnx"))[0]
+    network, lines = gw.read(path), lines_across(LOWER, UPPER, count)
+    rows = [torch.from_numpy(v) for v in lines]
+    knots = len(trace(network, *rows).t)
+    points = torch.from_numpy(np.random.default_rng(0).uniform(LOWER, UPPER, (knots, 5)))
+    batches = points.split(4096)
+
+    def right(found: Trace) -> str:
+        c = checked(pieces.onnx_layers(path), lines, found)
+        assert c.missed == c.invented == 0, c
+        return f"{c.pieces:,} pieces, none missed or invented"
+
+    return Setup(
+        Way("gatewise", lambda: trace(network, *rows)),
+        [Way("a point a knot, forward", lambda: [network(x) for x in batches])],
+        check=right,
+        warm=lambda: trace(network, *(v[:50] for v in rows)),
+    )
+
+
+def slicing(name: str) -> Setup:
+    """One property, falsified on slices of its box."""
+    instance = next(i for i in properties.instances(folder()) if i.name == name)
+    network = gw.read(instance.net)
+
+    def right(found: dict) -> str:
+        assert "x" in found, "not falsified"
+        return f"{found['regions']:,} regions, falsified"
+
+    return Setup(Way("gatewise", lambda: falsified(instance, network)), check=right)
+
+
+def jobs(size: str) -> list[Job]:
+    count = {"quick": 100, "default": 2_000, "full": 10_000}[size]
+    found = [Job(f"pieces of {count:,} lines", partial(tracing, count))]
+    return [*found, Job("a property falsified, 1_5-prop_2", partial(slicing, "1_5-prop_2"))]
+
+
+# -- lines --
 
 
 def lines_across(lower: np.ndarray, upper: np.ndarray, count: int, seed: int = 0) -> tuple:

@@ -1,6 +1,6 @@
 """A bilinear MNIST model trained as published: accuracy, eigenvectors kept, adversarial masks.
 
-    python benchmarks/bilinear_mnist.py [--epochs 50] [--mask-epochs 30] [--seed 0] [--json FILE]
+    python -m benchmarks.bilinear_mnist [--epochs 50] [--mask-epochs 30] [--seed 0] [--json FILE]
 
 784 -> 512 -> 512 products -> 10, AdamW 1e-3, batches of 2,048, a cosine by epochs
 (arXiv:2410.08417). Eigenvectors: noise of deviation 0.4, weight decay 1 (Figure 5; 100 epochs
@@ -16,8 +16,8 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import os
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +25,10 @@ import torch
 from torch import Tensor
 
 import gatewise as gw
+from benchmarks.measure import Job, Setup, Way, data_folder, gemm
 from gatewise.bilinear import BilinearLayer, Spectrum
 from gatewise.models import BilinearMLP, Epoch, fit_bilinear
 
-DATA = Path(os.environ.get("GATEWISE_DATA") or Path(__file__).parents[2] / "shared" / "data")
 KEPT = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30)
 LOST = 0.3  # points that keeping k eigenvectors may lose
 PUBLISHED = {  # standard deviation of the mask: accuracy, share misread as the mask's digit
@@ -51,7 +51,7 @@ def rows(part: str) -> tuple[Tensor, Tensor]:
     """Pixels in [0, 1], (rows, 784), and labels."""
     held = []
     for kind in ("images-idx3", "labels-idx1"):
-        with gzip.open(DATA / "images" / "mnist" / f"{part}-{kind}-ubyte.gz") as file:
+        with gzip.open(data_folder("images", "mnist", f"{part}-{kind}-ubyte.gz")) as file:
             raw = file.read()
         shape = np.frombuffer(raw, ">i4", raw[3], 4)
         held.append(np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape))
@@ -79,6 +79,28 @@ def trained(
     stream = "a residual stream, " if residual else ""
     print(f"\rNoise {noise}, weight decay {decay:g}, {stream}{history}")
     return model
+
+
+def passing(count: int) -> Setup:
+    """One pass of training over so many rows, in batches of 2,048."""
+    X, y = rows("train")
+    X, y = X[:count], y[:count]
+
+    def run() -> BilinearMLP:
+        model = BilinearMLP(784, 512, 10, embed=512, residual=False, seed=0)
+        fit_bilinear(model, X, y, epochs=1, noise=0.4, weight_decay=1.0, seed=0)
+        return model
+
+    products = 784 * 512 + 2 * 512 * 512 + 512 * 10
+    floor = gemm(6 * count * products, 512, torch.float32, rows=2048)
+    return Setup(
+        Way("gatewise", run), [floor], check=lambda m: f"{accuracy(m, X, y):.0%} of them right"
+    )
+
+
+def jobs(size: str) -> list[Job]:
+    count = 8_192 if size == "quick" else 60_000
+    return [Job(f"a pass of training over {count:,} rows", partial(passing, count))]
 
 
 # -- eigenvectors kept --

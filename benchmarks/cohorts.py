@@ -1,6 +1,6 @@
 """At an equal number of rules: cohorts, k-means of local maps, and a linear model tree.
 
-    python benchmarks/cohorts.py [--sets titanic heloc] [--hidden 32x32] [--seeds 3] [--rows 6000]
+    python -m benchmarks.cohorts [--sets titanic heloc] [--hidden 32x32] [--seeds 3] [--rows 6000]
 
 Every contender sees the same three quarters of the rows and is measured on the rest: mean and 99th
 percentile of |rule - network| in deviations of the network's output, and the share of rows with the
@@ -16,24 +16,25 @@ network's decision. Contenders, each with the best of several settings on a fift
   cohorts own   the rules of `gw.cohorts()`, a new row under the one nearest its own exact map, as
                 functions around the row. No conditions: to be compared with k-means own.
 
-Then the time of `gw.cohorts` alone, with --time: 10,000 and 100,000 rows x 21 features.
+The command above prints the errors; `jobs` times the contenders.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-import time
 import warnings
+from functools import partial
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 import gatewise as gw
+from benchmarks.measure import ROOT, Job, Setup, Way, data_folder, gemm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(ROOT / "tests"))
 import tabular
 
 KS = (1, 2, 4, 8, 16, 32)
@@ -253,36 +254,49 @@ def _cell(mean, name, k, names):
 # ---------------------------------------------------------------- time
 
 
-def timing():
-    """CPU seconds of gw.cohorts on HELOC's rows, repeated with noise to 100,000."""
+def timing(rows: int, k: int) -> Setup:
+    """gw.cohorts of HELOC's rows, drawn again and moved a little, beside the other contenders."""
+    data_folder("tabular", "heloc", "heloc.csv")
     exp = explained("heloc", "64x64x64", 10**6)
     rng = np.random.default_rng(0)
-    for rows in (10_000, 100_000):
-        pick = rng.integers(0, len(exp), rows)
-        x = exp.data[pick] + rng.normal(size=(rows, exp.data.shape[1])) * 0.01 * exp.scale
-        big = gw.explain(exp.network, x, margin=False)
-        for k in (8, 32):
-            start, wall = time.process_time(), time.perf_counter()
-            gw.cohorts(big, max_rules=k)
-            cpu, wall = time.process_time() - start, time.perf_counter() - wall
-            print(f"{rows} rows x {x.shape[1]}, max_rules={k}: {cpu:.1f} CPU s, {wall:.1f} s")
+    moved = rng.normal(size=(rows, exp.data.shape[1])) * 0.01 * exp.scale
+    e = gw.explain(exp.network, exp.data[rng.integers(0, len(exp), rows)] + moved, margin=False)
+    x, f = e.data, e.output[:, 0]
+    z = np.column_stack([np.ones(rows), (x - x.mean(0)) / x.std(0)])
+    maps = e.coefficients[e.ids, 0] * x.std(0)
+    return Setup(
+        Way("gatewise", lambda: gw.cohorts(e, max_rules=k)),
+        [gemm(2 * z.size * z.shape[1], z.shape[1], torch.float64)],
+        [
+            Way("a model tree", lambda: ModelTree(x, z, f, k, 1.0)),
+            Way("k-means of slopes", lambda: KMeansRules(x, z, f, maps, k, 1.0, False, 0)),
+        ],
+        lambda found: f"{len(found)} rules",
+    )
+
+
+def jobs(size: str) -> list[Job]:
+    cases = {
+        "quick": [(2_000, 4)],
+        "default": [(10_000, 8)],
+        "full": [(10_000, 8), (10_000, 32), (100_000, 8), (100_000, 32)],
+    }
+    return [
+        Job(f"{n:,} rows × 21, {k} rules", partial(timing, n, k), repeat=3) for n, k in cases[size]
+    ]
 
 
 def main():
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sets", nargs="*", default=SETS)
     parser.add_argument("--hidden", nargs="*", default=NETS)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=25_000)
-    parser.add_argument("--time", action="store_true")
     args = parser.parse_args()
-    if args.time:
-        return timing()
     print("each cell: mean, 99th percentile, equal decisions; * the best of its column")
     for name in args.sets:
         for hidden in args.hidden:
             table(name, hidden, args.seeds, args.rows)
-    return None
 
 
 if __name__ == "__main__":

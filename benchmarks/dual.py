@@ -1,36 +1,17 @@
-"""The dual view of a 784-512x4-10 net trained on MNIST: path kernels, tangent kernel, paths.
+"""The dual view of a 784-512x4-10 net trained a little on MNIST: path kernels, tangents, paths.
 
-    python benchmarks/dual.py [gram] [methods] [stream] [tangent] [paths] [--threads 1] [--json]
-
-CPU seconds (all threads together) after a warm-up, the smallest of several runs taken in turn, in
-one process; wall seconds beside them. Needs MNIST's idx files in GATEWISE_DATA/images/mnist (or
-../shared/data); without them the net is untrained and its rows are random, which is said.
-
-gram     the kernel of N = 5,000 rows, float32. Naive: five torch products and Hadamard products of
-         full matrices, gates already float32. The floor: as many words of gates as a symmetric
-         kernel compares, at the best rate of three microkernels that compare words in the level-1
-         cache and do nothing else, and half of the inputs' product at torch's rate (all columns,
-         and only those that are not 0 in all rows, which are left out).
-methods  the gates' product alone, counted in every way.
-stream   20,000 x 20,000 to a file of 1.6 GB, which is deleted; resident memory apart from the file.
-tangent  the tangent kernel of one logit, N = 200, and jacobian contraction with torch.func.
-paths    the 1,000 strongest paths of one row.
+The path kernel's naive peer: five torch products and Hadamard products of full matrices, gates
+already float32. Its floor: as many words of gates as a symmetric kernel compares, at the rate of
+the best of three microkernels that compare words in the level-1 cache and do nothing else, and half
+of the inputs' product at torch's rate. Needs MNIST's idx files.
 """
 
 from __future__ import annotations
 
-import argparse
 import gzip
-import itertools
-import json
-import os
-import resource
 import tempfile
-import threading
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -38,26 +19,26 @@ from numba import njit
 from torch import nn
 
 import gatewise as gw
+from benchmarks.measure import Curve, Job, Setup, Way, copying, data_folder, perceptron, spent
 from gatewise.dual.gating import gated, pattern_of
 from gatewise.dual.kernels.gram import from_pattern, gram
 from gatewise.dual.kernels.packed import unpack
 from gatewise.dual.kernels.popcount import PAIR, STEPS, WIDE, lookup, popcount
+from gatewise.dual.kernels.tiles import npk_to_file
+from gatewise.dual.paths.strongest import strongest_paths
+from gatewise.dual.tangents.empirical import tangent_kernel
 
 SIZES = (784, 512, 512, 512, 512, 10)
-PARTS = ("gram", "methods", "stream", "tangent", "paths")
 LEVEL_1 = 16  # rows and words that stay in the cache
+ROWS = {"quick": (1_000, 1_500), "default": (5_000, 10_000), "full": (5_000, 20_000)}
 
 
 # -- the net and its rows --
 
 
-def images() -> tuple[torch.Tensor, torch.Tensor] | None:
-    """MNIST's training rows in [0, 1] and their labels, or None."""
-    root = Path(os.environ.get("GATEWISE_DATA") or Path(__file__).parents[2] / "shared/data")
-    folder = root / "images" / "mnist"
-    if not folder.is_dir():
-        print(f"NO MNIST in {folder}: an untrained net and random rows instead", flush=True)
-        return None
+def images() -> tuple[torch.Tensor, torch.Tensor]:
+    """MNIST's training rows in [0, 1] and their labels."""
+    folder = data_folder("images", "mnist")
     read = [
         np.frombuffer(gzip.decompress((folder / f"train-{name}-ubyte.gz").read_bytes()), np.uint8)
         for name in ("images-idx3", "labels-idx1")
@@ -66,43 +47,19 @@ def images() -> tuple[torch.Tensor, torch.Tensor] | None:
     return x, torch.from_numpy(read[1][8:].copy()).long()
 
 
-def setting(epochs: int) -> tuple[nn.Module, torch.Tensor]:
-    """The net, trained with seed 0, and the rows."""
-    torch.manual_seed(0)
-    layers: list[nn.Module] = []
-    for a, b in itertools.pairwise(SIZES):
-        layers += [nn.Linear(a, b), nn.ReLU()]
-    module = nn.Sequential(*layers[:-1])
-    data = images()
-    if data is None:
-        return module, torch.rand(20000, 784)
-    x, y = data
+def setting(seen: int = 10_000) -> tuple[nn.Module, torch.Tensor]:
+    """The net, trained on the first rows once, and all rows."""
+    module = perceptron(SIZES, torch.float32).requires_grad_(True)
+    x, y = images()
     optimiser = torch.optim.Adam(module.parameters(), 1e-3)
-    for _ in range(epochs):
-        for rows in torch.randperm(len(x)).split(128):
-            optimiser.zero_grad()
-            nn.functional.cross_entropy(module(x[rows]), y[rows]).backward()
-            optimiser.step()
-    with torch.no_grad():
-        right = (module(x[:10000]).argmax(1) == y[:10000]).float().mean()
-    print(f"trained {epochs} epochs: {100 * right:.1f} % of 10,000 training rows", flush=True)
-    return module, x
+    for rows in torch.randperm(seen).split(128):
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(module(x[rows]), y[rows]).backward()
+        optimiser.step()
+    return module.requires_grad_(False), x
 
 
-# -- timing --
-
-
-def best(work: dict[str, Callable[[], Any]], repeat: int) -> dict[str, tuple[float, float]]:
-    """(CPU, wall) seconds of each, the smallest CPU time of `repeat` rounds after a warm-up."""
-    took = {name: (np.inf, np.inf) for name in work}
-    for turn in range(repeat + 1):
-        for name, run in work.items():
-            cpu, wall = time.process_time(), time.perf_counter()
-            run()
-            spent = (time.process_time() - cpu, time.perf_counter() - wall)
-            if turn:
-                took[name] = min(took[name], spent)
-    return took
+# -- microkernels --
 
 
 @njit(nogil=True)
@@ -144,37 +101,31 @@ def by_lookup(rows, cols, table, sums, times):
         )
 
 
-def rates(repeat: int) -> dict[str, float]:
-    """Nanoseconds a word of 64 gates, data in the level-1 cache, of each microkernel."""
+def counting(words: float) -> Way:
+    """So many words of 64 gates compared, by the best microkernel."""
     rng = np.random.default_rng(0)
     a, b = (rng.integers(0, 2**63, (n, 8), dtype=np.uint64) for n in (LEVEL_1, WIDE))
     table = np.bitwise_count(np.arange(16)[:, None] & np.arange(16)).astype(np.uint8)
     halves = rng.integers(0, 16, (LEVEL_1 * PAIR, STEPS), dtype=np.uint8) * np.uint8(16)
     cols = rng.integers(0, 16, (STEPS, WIDE), dtype=np.uint8)
     sums, turned = np.zeros((PAIR, WIDE), np.uint8), np.ascontiguousarray(b.T)
-    long = np.zeros(WIDE, np.uint64)
-    times = 2000
-    took = best(
-        {
-            "popcnt": lambda: by_scalar(a, b, times),
-            "vectors of words": lambda: by_vector(a, turned, long, times),
-            "vpshufb by table": lambda: by_lookup(halves, cols, table, sums, 10 * times),
-        },
-        2 * repeat,
-    )
-    pairs = LEVEL_1 * WIDE * 8 * times
-    words = {"vpshufb by table": PAIR * WIDE * STEPS * 4 / 64 * 10 * times}
-    return {name: 1e9 * cpu / words.get(name, pairs) for name, (cpu, _) in took.items()}
+    long, done = np.zeros(WIDE, np.uint64), LEVEL_1 * WIDE * 8 * 2000
+    ways = [
+        Way("popcnt", lambda: by_scalar(a, b, 2000), words / done),
+        Way("vectors", lambda: by_vector(a, turned, long, 2000), words / done),
+        Way(
+            "table",
+            lambda: by_lookup(halves, cols, table, sums, 20_000),
+            words / (PAIR * WIDE * STEPS * 4 / 64 * 20_000),
+        ),
+    ]
+    for way in ways:
+        way.run()
+    best = min(ways, key=lambda way: spent(way.run)[0] * way.scale)
+    return Way(f"{words:.1e} words of gates compared ({best.who})", best.run, best.scale)
 
 
-# -- parts --
-
-
-def naive(x: torch.Tensor, gates: list[torch.Tensor]) -> torch.Tensor:
-    kernel = x @ x.T
-    for g in gates:
-        kernel = kernel * (g @ g.T)
-    return kernel
+# -- the kernel --
 
 
 def packed_gates(net: gw.Network, x: torch.Tensor):
@@ -188,48 +139,41 @@ def numbers(gates) -> list[torch.Tensor]:
     return [torch.from_numpy(unpack(layer, units)).float() for layer, units in both]
 
 
-def part_gram(net: gw.Network, x: torch.Tensor, options: argparse.Namespace) -> dict[str, Any]:
-    x = x[: options.rows]
-    n, d = x.shape
-    gates = packed_gates(net, x)
-    dense = numbers(gates)
-    found, want = gram(gates, inputs=x), naive(x, dense).numpy()
-    wrong = float((np.abs(found - want)[want > 0] / want[want > 0]).max())
-    out = torch.empty(n, n)
-    took = best(
-        {
-            "ours": lambda: gram(gates, inputs=x),
-            "naive": lambda: naive(x, dense),
-            "ours with biases": lambda: gram(gates, inputs=x, biases=[True] * (len(dense) + 1)),
-            "ours float64": lambda: gram(gates, inputs=x, dtype="float64"),
-            "product": lambda: torch.mm(x, x.T, out=out),
-        },
-        options.repeat,
+def written_out(x: torch.Tensor | None, gates: list[torch.Tensor]) -> torch.Tensor:
+    """Products of full matrices."""
+    kernel = gates[0] @ gates[0].T if x is None else x @ x.T
+    for g in gates[x is None :]:
+        kernel = kernel * (g @ g.T)
+    return kernel
+
+
+def words_of(gates, n: int) -> float:
+    return n * (n + 1) / 2 * sum(layer.shape[1] for layer in gates.layers)
+
+
+def kernel(rows: int, dtype: str) -> Setup:
+    """The whole kernel, gates given."""
+    module, x = setting()
+    x = x[:rows]
+    gates = packed_gates(gw.read(module), x)
+    dense, out = numbers(gates), torch.empty(rows, rows)
+    half = Way("half of <x, x'>", lambda: torch.mm(x, x.T, out=out), (rows + 1) / (2 * rows))
+
+    def right(found) -> str:
+        want = written_out(x, dense).numpy()
+        off = float((np.abs(found - want)[want > 0] / want[want > 0]).max())
+        assert off < 1e-5, off
+        return f"{off:.0e} from the naive one"
+
+    return Setup(
+        Way("gatewise", lambda: gram(gates, inputs=x, dtype=dtype)),
+        [counting(words_of(gates, rows)), half],
+        [Way("naive, float32", lambda: written_out(x, dense))],
+        right,
     )
-    rate = rates(options.repeat)
-    words = n * (n + 1) / 2 * sum(layer.shape[1] for layer in gates.layers)
-    live = int((x != 0).any(0).sum())
-    count, half = words * min(rate.values()) / 1e9, took["product"][0] * (n + 1) / (2 * n)
-    floor, strict = count + half, count + half * live / d
-    ours, plain = took["ours"][0], took["naive"][0]
-    return {
-        "rows": n,
-        "differs": wrong,
-        **{f"{k}_cpu": v[0] for k, v in took.items()},
-        **{f"{k}_wall": v[1] for k, v in took.items()},
-        **{f"{k}_ns_word": v for k, v in rate.items()},
-        "gflops": 2 * n * n * d / took["product"][0] / 1e9,
-        "count_floor": count,
-        "product_floor": half,
-        "floor": floor,
-        "floor_live_columns": strict,
-        "ours/naive": ours / plain,
-        "ours/floor": ours / floor,
-        "ours/floor_live_columns": ours / strict,
-    }
 
 
-def int8(gates: list[torch.Tensor]) -> torch.Tensor:
+def int8(gates: list[torch.Tensor]) -> None:
     """torch._int_mm by chunks of the lower triangle."""
     n = len(gates[0])
     out = torch.ones(n, n)
@@ -237,89 +181,61 @@ def int8(gates: list[torch.Tensor]) -> torch.Tensor:
         for start in range(0, n, 512):
             stop = min(start + 512, n)
             out[start:stop, :stop].mul_(torch._int_mm(g[start:stop], g[:stop].T))
-    return out
 
 
-def part_methods(net: gw.Network, x: torch.Tensor, options: argparse.Namespace) -> dict[str, Any]:
-    gates = packed_gates(net, x[: options.rows])
+def gates_alone(rows: int) -> Setup:
+    """The gates' product, counted in every way."""
+    module, x = setting()
+    gates = packed_gates(gw.read(module), x[:rows])
     dense = numbers(gates)
-    small = [g.to(torch.int8) for g in dense]
-
-    def full() -> torch.Tensor:
-        out = dense[0] @ dense[0].T
-        for g in dense[1:]:
-            out *= g @ g.T
-        return out
-
-    took = best(
-        {
-            "full float32 matrices": full,
-            "float32 matrices, lower triangle": lambda: gram(gates, method="matrix"),
-            "words": lambda: gram(gates, method="word"),
-            "half-bytes by table": lambda: gram(gates, method="table"),
-        },
-        options.repeat,
+    few = [g[: rows // 5].to(torch.int8) for g in dense]  # without VNNI it is too slow for all
+    ways = {"float32 matrices, half": "matrix", "words": "word", "half-bytes by table": "table"}
+    return Setup(
+        Way("gatewise", lambda: gram(gates)),
+        [counting(words_of(gates, rows))],
+        [
+            Way("float32 matrices", lambda: written_out(None, dense)),
+            Way("int8 matrices, half", lambda: int8(few), 25.0),
+            *(Way(f"ours by {k}", partial(gram, gates, method=m)) for k, m in ways.items()),
+        ],
     )
-    few = [g[:1000] for g in small]  # without VNNI it is too slow for all rows
-    once = best({"int8 matrices of 1,000 rows, lower triangle": lambda: int8(few)}, 1)
-    return {"rows": options.rows} | {k: v[0] for k, v in (took | once).items()}
 
 
-class Watch(threading.Thread):
-    """The largest resident memory that is not a file's, in MB."""
+def to_file(rows: int) -> Setup:
+    """Gates decided, the kernel written to a file, which is deleted."""
+    module, x = setting()
+    net, x = gw.read(module), x[:rows]
+    place = tempfile.TemporaryDirectory()
+    path = Path(place.name) / "kernel.npy"
 
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.peak, self.done = self.now(), threading.Event()
-        self.before = self.peak
+    def ours():
+        assert place is not None  # the folder lasts as long as this does
+        return npk_to_file(net, x, path)
 
-    @staticmethod
-    def now() -> int:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) // 1024
+    def right(done) -> str:
+        last = slice(rows - 50, None)
+        want = gram(packed_gates(net, x[last]), inputs=x[last], biases=[True] * (len(SIZES) - 1))
+        off = float((np.abs(done.open()[last, last] - want) / want).max())
+        assert off < 1e-5, off
+        return f"{path.stat().st_size / 1e6:,.0f} MB"
 
-    def run(self) -> None:
-        while not self.done.wait(0.02):
-            self.peak = max(self.peak, self.now())
-
-
-def part_stream(net: gw.Network, x: torch.Tensor, options: argparse.Namespace) -> dict[str, Any]:
-    from gatewise.dual.kernels.tiles import npk_to_file
-
-    x = x[: options.stream_rows]
-    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        path = Path(folder) / "kernel.npy"
-        npk_to_file(net, x[:300], path)
-        watch = Watch()
-        watch.start()
-        cpu, wall = time.process_time(), time.perf_counter()
-        system = resource.getrusage(resource.RUSAGE_SELF).ru_stime
-        done = npk_to_file(net, x, path)
-        system = resource.getrusage(resource.RUSAGE_SELF).ru_stime - system
-        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-        watch.done.set()
-        watch.join()
-        rows = slice(len(x) - 50, None)
-        want = gram(packed_gates(net, x[rows]), inputs=x[rows], biases=[True] * (len(SIZES) - 1))
-        differs = float((np.abs(done.open()[rows, rows] - want) / want).max())
-        size = path.stat().st_size
-    return {
-        "rows": len(x),
-        "file_MB": size / 1e6,
-        "cpu": cpu,
-        "of_it_system": system,
-        "wall": wall,
-        "extra_MB": watch.peak - watch.before,
-        "differs": differs,
-    }
+    gates = packed_gates(net, x)
+    some = x[:5000]
+    half = Way("half of <x, x'>", lambda: some @ some.T, rows**2 / (2 * len(some) ** 2))
+    forward = Way("the forward pass, float64", lambda: net(x))
+    floor = [counting(words_of(gates, rows)), half, forward, copying(2 * 4 * rows**2)]
+    return Setup(
+        Way("gatewise", ours), floor, check=right, warm=lambda: npk_to_file(net, x[:300], path)
+    )
 
 
-def part_tangent(
-    net: gw.Network, x: torch.Tensor, options: argparse.Namespace, module: nn.Module
-) -> dict[str, Any]:
-    from gatewise.dual.tangents.empirical import tangent_kernel
+# -- tangents and paths --
 
-    x, single = x[:200], net.to(torch.float32)
+
+def tangent(rows: int) -> Setup:
+    """The tangent kernel of one logit, beside jacobian contraction with torch.func."""
+    module, x = setting()
+    x, single = x[:rows], gw.read(module).to(torch.float32)
     parameters = {k: v.detach() for k, v in module.named_parameters()}
 
     def one(p, row):
@@ -329,54 +245,71 @@ def part_tangent(
         jacobian = torch.func.vmap(torch.func.jacrev(one), (None, 0))(parameters, x)
         return sum(j.flatten(1) @ j.flatten(1).T for j in jacobian.values())
 
-    found, want = tangent_kernel(single, x, outputs=0), contraction()
-    values = np.asarray(found.values)
-    differs = float((torch.from_numpy(values).reshape(want.shape) - want).abs().max() / want.max())
-    took = best(
-        {"ours": lambda: tangent_kernel(single, x, outputs=0), "torch.func": contraction},
-        options.repeat,
+    def right(found) -> str:
+        want = contraction()
+        values = torch.from_numpy(np.asarray(found.values)).reshape(want.shape)
+        off = float((values - want).abs().max() / want.max())
+        assert off < 1e-4, off
+        return f"{off:.0e} apart"
+
+    passes = Way("passes forward and back", lambda: back(module, x))
+    return Setup(
+        Way("gatewise", lambda: tangent_kernel(single, x, outputs=0)),
+        [passes],
+        [Way("torch.func", contraction)],
+        right,
     )
-    ours, func = took["ours"][0], took["torch.func"][0]
-    return {"rows": 200, "ours": ours, "torch.func": func, "times": func / ours, "differs": differs}
 
 
-def part_paths(net: gw.Network, x: torch.Tensor, options: argparse.Namespace) -> dict[str, Any]:
-    from gatewise.dual.paths.strongest import strongest_paths
-
-    took = best({"ours": lambda: strongest_paths(net, x[:1], 1000)}, 1)
-    return {"k": 1000, "cpu": took["ours"][0], "wall": took["ours"][1]}
+def back(module: nn.Module, x: torch.Tensor) -> None:
+    leaf = x.clone().requires_grad_()
+    torch.autograd.grad(module(leaf)[:, 0].sum(), leaf)
 
 
-def show(part: str, row: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps({"part": part, **row}), flush=True)
-        return
-    print(part, flush=True)
-    for name, value in row.items():
-        print(f"    {name:42} {value:>12,.4g}", flush=True)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("parts", nargs="*", help=f"some of {', '.join(PARTS)} (default: all)")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rows", type=int, default=5000)
-    parser.add_argument("--stream-rows", type=int, default=20000)
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--folder", help="where the streamed file goes")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    parts = options.parts or list(PARTS)
-    if unknown := set(parts) - set(PARTS):
-        parser.error(f"no such part: {', '.join(sorted(unknown))}; choose from {', '.join(PARTS)}")
-    torch.set_num_threads(options.threads)
-    module, x = setting(options.epochs)
+def strongest(k: int) -> Setup:
+    """The k strongest paths of one row."""
+    module, x = setting()
     net = gw.read(module)
-    for part in parts:
-        more = (module,) if part == "tangent" else ()
-        show(part, globals()[f"part_{part}"](net, x, options, *more), options.json)
+    floor = Way("passes forward and back", lambda: back(module, x[:1]))
+    return Setup(Way("gatewise", lambda: strongest_paths(net, x[:1], k)), [floor])
 
 
-if __name__ == "__main__":
-    main()
+def jobs(size: str) -> list[Job]:
+    rows, streamed = ROWS[size]
+    return [
+        Job(f"path kernel, {rows:,} rows, float32", partial(kernel, rows, "float32")),
+        Job(f"path kernel, {rows:,} rows, float64", partial(kernel, rows, "float64")),
+        Job(f"gates alone, {rows:,} rows", partial(gates_alone, rows)),
+        Job(f"path kernel to a file, {streamed:,} rows", partial(to_file, streamed)),
+        Job("tangent kernel of a logit, 200 rows", partial(tangent, 200)),
+        Job("the 1,000 strongest of 1e12 paths", partial(strongest, 1000)),
+    ]
+
+
+def counted(rows: int, units: int):
+    """The gates' product of two layers of random gates."""
+    net = gw.read(perceptron((32, units, units, 1), torch.float32))
+    gates = packed_gates(net, torch.randn(rows, 32, generator=torch.Generator().manual_seed(0)))
+    return lambda: gram(gates, method="table")
+
+
+def growth(size: str) -> list[Curve]:
+    k = 1 if size == "quick" else 2
+    return [
+        Curve(
+            "path kernel, rows",
+            "rows N",
+            [k * n for n in (1000, 1500, 2000, 3000)],
+            lambda n: counted(n, 1024),
+            2.0,
+            "every pair of rows",
+        ),
+        Curve(
+            "path kernel, units",
+            "units a layer",
+            [512 * k * n for n in (2, 4, 8, 16)],
+            lambda h: counted(k * 500, h),
+            1.0,
+            "a word of 64 gates a pair",
+        ),
+    ]

@@ -1,9 +1,9 @@
-"""The evaluation measures of the exact methods, SHAP, Captum and LIME, and their time.
+"""Exact rules and paths beside SHAP, Captum and LIME; their time, and the literature's measures.
 
-    python benchmarks/evaluate.py [--rows 60] [--peers saliency lime ...]
+    python -m benchmarks.evaluate [--rows 60] [--peers saliency lime ...]
 
-A 30-64-64-1 network on the breast cancer table, trained three times; all methods get the same rows,
-reference and samples. Milliseconds are of one call of each method on the rows, after a warm-up.
+A 30-64-64-1 network on the breast cancer table; all methods get the same rows and reference. The
+command above prints the measures, with the network trained three times; `jobs` only times.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from __future__ import annotations
 import argparse
 import time
 import warnings
+from functools import partial
 
-import numpy as np
+import torch
 from sklearn.datasets import load_breast_cancer
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
@@ -20,8 +21,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import gatewise as gw
+from benchmarks.measure import Job, Setup, Way
 from gatewise.explain.evaluation.evaluate import evaluate, ours
 from gatewise.explain.evaluation.peers import PEERS, peers
+
+SLOW = ("kernel_shap", "permutation_shap", "lime")  # they do a few of the rows
+RULES = ("saliency", "input_x_gradient")  # the peers of a rule; the others are of a path
 
 
 def pipeline(frame, seed: int):
@@ -32,16 +37,36 @@ def pipeline(frame, seed: int):
         return make_pipeline(StandardScaler(), net).fit(frame.drop(columns="target"), frame.target)
 
 
-def milliseconds(attribute, x: np.ndarray) -> float:
-    """Of one row, in a batch."""
-    attribute(x[:2])
-    start = time.perf_counter()
-    attribute(x)
-    return (time.perf_counter() - start) / len(x) * 1e3
+def timing(method: int, rows: int) -> Setup:
+    """The exact rule (0) or path (1) and those that say the same kind of thing."""
+    frame = load_breast_cancer(as_frame=True).frame
+    e = gw.explain(pipeline(frame, 0), frame, target="target")
+    exact = ours(e.network, e.reference, e.outputs[0])[method]
+    x = e.data[:rows]
+    few = x[: max(1, rows // 20)]
+    names = RULES if method == 0 else [n for n in PEERS if n not in RULES]
+    others = [
+        Way(
+            p.name,
+            partial(p.attribute, few if n in SLOW else x),
+            rows / len(few if n in SLOW else x),
+        )
+        for n in names
+        for p in peers(e, [n])
+    ]
+    double = torch.from_numpy(x)
+    floor = Way("the forward pass", lambda: e.network(double))
+    return Setup(Way("gatewise", lambda: exact.attribute(x)), [floor], others)
+
+
+def jobs(size: str) -> list[Job]:
+    rows = 20 if size == "quick" else 100
+    kinds = enumerate(("exact rule", "exact path"))
+    return [Job(f"{what}, {rows} rows", partial(timing, i, rows)) for i, what in kinds]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=60)
     parser.add_argument("--peers", nargs="*", choices=PEERS)
     parser.add_argument("--radius", type=float, default=0.1)
@@ -55,8 +80,6 @@ def main() -> None:
         evaluate(e, peers=others, rows=asked.rows, radius=asked.radius, retrained=again),
         f"\n{time.perf_counter() - start:.0f} s for all measures",
     )
-    for peer in (*ours(e.network, e.reference, e.outputs[0]), *others):
-        print(f"{peer.name:36}{milliseconds(peer.attribute, e.data[: asked.rows]):10.4f} ms a row")
 
 
 if __name__ == "__main__":

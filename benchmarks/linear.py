@@ -1,28 +1,25 @@
-"""Collapse against the bare matrix products, and a folded network before and after: one run.
+"""Collapse against the bare matrix products, and networks folded: what it takes and what it saves.
 
-    python benchmarks/linear.py [--repeat 3] [--only collapse|fold]
-
-CPU seconds of one thread, float64, medians. "floor": W = W_k W in a loop, no bound, no scaling.
-"collapsed": W, b, rigorous bound, scaled by powers of two. Folding is compared in the network's own
-float64 and as ONNX files in onnxruntime (float32, one thread, optimised as it likes: it folds
-batch norms too).
+float64. The floor of a collapse: W = W_k W in a loop, no bound, no scaling. Ours: W, b, rigorous
+bound, scaled by powers of two. A folded network runs beside the one it was made of, and both as
+ONNX files in onnxruntime (float32, one thread, optimised as it likes: it folds batch norms too).
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import gatewise as gw
+from benchmarks.measure import Curve, Job, Setup, Way, perceptron
 from gatewise.ir.kinds import Affine
 from gatewise.ir.network import Network, Node
 from gatewise.linear import collapsed, fold
@@ -53,16 +50,6 @@ def chain(sizes: list[int]) -> Network:
     return Network(tuple(nodes), (sizes[0],), at)
 
 
-def seconds(run: Callable[[], object], repeat: int) -> float:
-    """Median CPU seconds."""
-    took = []
-    for _ in range(repeat):
-        start = time.process_time()
-        run()
-        took.append(time.process_time() - start)
-    return statistics.median(took)
-
-
 def bare(network: Network) -> Tensor:
     """What one would write, in the order that is cheaper."""
     weights = [n.kind.weights[0] for n in network.nodes if isinstance(n.kind, Affine)]
@@ -75,20 +62,6 @@ def bare(network: Network) -> Tensor:
     for w in weights[1:]:
         found = w @ found
     return found
-
-
-def collapse_table(repeat: int) -> None:
-    print("| chain | floor s | collapsed s | ratio | measured error | proved bound |")
-    print("|---|---|---|---|---|---|")
-    for name, sizes in CHAINS.items():
-        network = chain(sizes)
-        floor = seconds(lambda n=network: bare(n), repeat)
-        ours = seconds(lambda n=network: collapsed(n), repeat)
-        found = collapsed(network).whole
-        print(
-            f"| {name} | {floor:.4f} | {ours:.4f} | {ours / floor:.2f} | {found.error:.1e} | "
-            f"{found.relative_bound:.1e} |"
-        )
 
 
 class Block(nn.Module):
@@ -131,42 +104,112 @@ def planted() -> tuple[Network, Tensor]:
     return gw.read(module, torch.zeros(1, 30, dtype=F64)), torch.randn(2000, 30, dtype=F64)
 
 
-def fold_table() -> None:
-    print("| network | | parameters | nodes | gate units | f64 us a row | ORT us a row | bytes |")
-    print("|---|---|---|---|---|---|---|---|")
+# -- jobs --
+
+
+def collapsing(sizes: list[int]) -> Setup:
+    """A chain to one affine map."""
+    network = chain(sizes)
+
+    def right(found) -> str:
+        whole = found.whole
+        assert whole.error <= whole.relative_bound
+        return f"error {whole.error:.0e}, bound {whole.relative_bound:.0e}"
+
+    return Setup(
+        Way("gatewise", lambda: collapsed(network)),
+        [Way("the bare products", lambda: bare(network))],
+        check=right,
+    )
+
+
+def nets() -> dict[str, tuple[Network, Tensor | None, Tensor]]:
+    """A network, the rows it is folded over, the rows it is run on."""
     net, rows = planted()
-    whole = resnet()
-    for name, network, found in (
-        ("ResNet with 10 BatchNorms", whole, fold(whole)),
-        ("30-256-256-1, two thirds constant", net, fold(net, rows)),
-    ):
-        x = rows[:256] if network is net else None
-        with tempfile.TemporaryDirectory() as folder:
-            files = [
-                write_onnx(n, Path(folder) / f"{k}.onnx", x)
-                for k, n in enumerate((network, found.network))
-            ]
-        for k, when in enumerate(("before", "after")):
-            print(
-                f"| {name} | {when} | {found.parameters[k]:,} | {found.nodes[k]} | "
-                f"{found.units[k]:,} | {1e6 * found.seconds[k]:.1f} | "
-                f"{1e6 * files[k].seconds:.1f} | {files[k].bytes:,} |"
-            )
-        print(f"\n{name}: differs by {found.apart.error:.1e}, bound {found.apart.bound:.1e}\n")
+    images = torch.randn(16, 3 * 32 * 32, dtype=F64, generator=torch.Generator().manual_seed(0))
+    return {"a ResNet, 10 BatchNorms": (resnet(), None, images), "planted": (net, rows, rows)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--only", choices=["collapse", "fold"])
-    chosen = parser.parse_args()
-    torch.set_num_threads(1)
-    if chosen.only != "fold":
-        collapse_table(chosen.repeat)
-        print()
-    if chosen.only != "collapse":
-        fold_table()
+def folding(name: str) -> Setup:
+    """fold itself; the floor is a forward pass over the rows it proves things of."""
+    network, over, rows = nets()[name]
+    some = rows if over is not None else rows[:1]
+    return Setup(
+        Way("gatewise", lambda: fold(network) if over is None else fold(network, over)),
+        [Way("the forward pass", lambda: network(some))],
+        check=lambda found: f"units {found.units[0]:,} to {found.units[1]:,}",
+    )
 
 
-if __name__ == "__main__":
-    main()
+def running(name: str) -> Setup:
+    """A folded network's forward pass beside that of the network it was made of."""
+    network, over, rows = nets()[name]
+    found = fold(network) if over is None else fold(network, over)
+    place = tempfile.TemporaryDirectory()
+    before, after = (session(n, Path(place.name)) for n in (network, found.network))
+    single = rows.numpy().astype(np.float32)
+
+    def right(y: Tensor) -> str:
+        off = float((y - network(rows)).abs().max() / y.abs().max())
+        assert off < 1e-9, off
+        return f"differs by {off:.0e}"
+
+    return Setup(
+        Way("gatewise, folded", lambda: found.network(rows)),
+        peers=[
+            Way("gatewise, unfolded", lambda: network(rows)),
+            Way("onnxruntime, unfolded, float32", lambda: before(single)),
+            Way("onnxruntime, folded, float32", lambda: after(single)),
+        ],
+        check=right,
+    )
+
+
+def session(network: Network, folder: Path) -> Callable[[np.ndarray], list]:
+    """The network's ONNX file, run by onnxruntime on one thread."""
+    import onnxruntime
+
+    path = folder / f"{id(network)}.onnx"
+    write_onnx(network, path)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    run = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    first = run.get_inputs()[0]
+    return lambda x: run.run(None, {first.name: x.reshape(-1, *first.shape[1:])})
+
+
+def jobs(size: str) -> list[Job]:
+    small = {"128 x 20": CHAINS["128 x 20"]}
+    chains = small if size == "quick" else CHAINS
+    found = [Job(f"collapse, {name}", partial(collapsing, s)) for name, s in chains.items()]
+    wanted = ["planted"] if size == "quick" else list(nets())
+    words = {"planted": "30-256-256-1, two thirds of the units constant"}
+    found += [Job(f"fold, {words.get(n, n)}", partial(folding, n)) for n in wanted]
+    return found + [Job(f"run, {words.get(n, n)}", partial(running, n)) for n in wanted]
+
+
+def deep(depth: int) -> Network:
+    """A perceptron of 64 units a layer, all of them always on over the rows near 0."""
+    module = perceptron((16, *[64] * depth, 1)).requires_grad_(False)
+    for layer in list(module)[:-1]:
+        if isinstance(layer, nn.Linear):
+            layer.bias += 10.0
+    return gw.read(module, torch.zeros(1, 16, dtype=F64))
+
+
+def growth(size: str) -> list[Curve]:
+    width = 64 if size == "quick" else 256
+
+    def collapse(depth: int) -> Callable[[], object]:
+        network = chain([width] * (depth + 1))
+        return lambda: collapsed(network)
+
+    def folded(depth: int) -> Callable[[], object]:
+        network, rows = deep(depth), torch.randn(200, 16, dtype=F64)
+        return lambda: fold(network, rows)
+
+    depths, few = ([8, 16, 32, 64][: 3 if size == "quick" else 4], [4, 6, 8, 12])
+    return [
+        Curve("collapse, depth", "layers", depths, collapse, 1.0, "one product a layer"),
+        Curve("fold, depth", "layers", few, folded, 1.0, "one look a layer"),
+    ]

@@ -1,6 +1,6 @@
 """Nearest change that flips a denial: seconds a row, gap, replay error, against plain big-M.
 
-    python benchmarks/recourse.py [--rows 24] [--limit 60] [--compare 6] [--hidden 32 32] [--stop]
+    python -m benchmarks.recourse [--rows 24] [--limit 60] [--compare 6] [--hidden 32 32] [--stop]
 
 HELOC (21 features in original units), StandardScaler and a perceptron of 2 x 32 read from its
 Pipeline; rows are denied ones drawn at random (seed 0), the cost is the sum of |changes| over the
@@ -8,30 +8,25 @@ deviations, the bounds are the data's range. Three contenders on the same rows, 
 thread: `exact` (ours), HiGHS's MILP with our bounds ("milp"), and HiGHS's MILP with big-M from
 intervals on the whole box ("plain"), the last two on the first --compare rows and at most --limit
 seconds each. Seconds are of the processor and of the wall (they differ on a busy machine).
+The command prints a line a row and their spread; `jobs` times a few rows.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 import warnings
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 
 import gatewise as gw
+from benchmarks.measure import Job, Setup, Way, data_folder
 from gatewise.explain.recourse.milp import Goal
 from gatewise.explain.recourse.milp_form import rectified
 from gatewise.explain.recourse.problem import domain_of
 from gatewise.explain.recourse.recourse import recourse, solved_by_milp
-
-
-def folder() -> Path:
-    """The data folder: GATEWISE_DATA, or ../shared/data beside the repository."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
-    return Path(os.environ.get("GATEWISE_DATA") or beside)
 
 
 def heloc(hidden: tuple[int, ...], stop: bool):
@@ -41,7 +36,7 @@ def heloc(hidden: tuple[int, ...], stop: bool):
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    table = pd.read_csv(folder() / "tabular" / "heloc" / "heloc.csv")
+    table = pd.read_csv(data_folder("tabular", "heloc", "heloc.csv"))
     y = table.pop("RiskPerformance")
     train = np.random.default_rng(0).permutation(len(table))[:7500]
     net = MLPClassifier(hidden, max_iter=60, random_state=0, early_stopping=stop)
@@ -74,6 +69,40 @@ def plain(network, x, box, scale, limit: float):
     domain, _ = domain_of(network, x, names, bounds=box, norm="weighted", scale=scale)
     form, goal = rectified(network), Goal(np.array([[1.0]]), np.array([-1e-6]))
     return solved_by_milp(form, domain, goal, None, limit, plain=True)
+
+
+def flipping(rows: int, hidden: tuple[int, ...], limit: float) -> Setup:
+    """So many denied rows, drawn at random; the floor is a linear program in a row's own region."""
+    model, X = heloc(hidden, stop=True)
+    network, scale, box = gw.read(model), X.std(0), (X.min(0), X.max(0))
+    denied = np.flatnonzero(network(X)[:, 0].numpy() < 0)
+    some = X[np.random.default_rng(0).permutation(denied)[:rows]]
+    ask = {"bounds": box, "norm": "weighted", "scale": scale}
+
+    def each(method: str) -> list:
+        return [recourse(network, x, method=method, time_limit=limit, **ask) for x in some]
+
+    def right(found: list) -> str:
+        gap, replayed = max(r.gap for r in found), max(r.replay_error for r in found)
+        assert replayed < 1e-9, replayed
+        return f"largest gap {gap:.0e}"
+
+    return Setup(
+        Way("gatewise", lambda: each("exact")),
+        [Way("a linear program in the region", lambda: each("region"))],
+        [
+            Way("HiGHS, our bounds", lambda: each("milp")),
+            Way("HiGHS, big-M", lambda: [plain(network, x, box, scale, limit) for x in some]),
+        ],
+        right,
+    )
+
+
+def jobs(size: str) -> list[Job]:
+    rows, hidden, limit = (1, (8, 8), 5.0) if size == "quick" else (4, (32, 32), 10.0)
+    net = "-".join(map(str, (21, *hidden, 1)))
+    name = f"{rows} denied rows, {net}; {limit:g} s a row at most"
+    return [Job(name, partial(flipping, rows, hidden, limit))]
 
 
 def main() -> None:

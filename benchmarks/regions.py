@@ -1,27 +1,21 @@
-"""Every region of a box: counts, CPU and wall seconds, against published figures of peers.
+"""Every region of a box, exactly, beside the published figures of the fastest peer.
 
-    python benchmarks/regions.py [--repeat 7] [--largest]
-
-No peer here installs (see the table's notes), so theirs are the published CPU seconds of one
-thread on another machine, scaled by what a reference of the same kind takes here: every vertex
-through the network once in float64, which took 0.026 s there for 2-128-128-128-1. The counts must
-be the published ones. `--largest` adds nets of a million regions and the memory they take.
+No peer for regions installs here, so theirs are the published CPU seconds of one thread on another
+machine (edge subdivision in float64, with its pass for patterns), by the time a reference of the
+same kind takes here: every vertex through the network once, 0.026 s there for 2-128-128-128-1. The
+counts must be the published ones, and the volumes must add up to the box.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import resource
-import statistics
-import time
-from itertools import pairwise
+from functools import partial
 
 import numpy as np
 import torch
 from torch import nn
 
 import gatewise as gw
+from benchmarks.measure import Curve, Job, Setup, Way, perceptron
 
 # sizes: regions, and CPU seconds elsewhere of the fastest float64 peer that lists the regions
 PUBLISHED = {
@@ -34,13 +28,8 @@ PUBLISHED = {
     (6, 16, 16, 1): (35_227, 3.0 + 2.7),
 }
 THERE = 0.026  # seconds of the reference on the machine of the published figures
-
-
-def default(*sizes: int) -> nn.Sequential:
-    """torch's default initialisation at seed 0, in float64."""
-    torch.manual_seed(0)
-    layers = [m for a, b in pairwise(sizes) for m in (nn.Linear(a, b), nn.ReLU())]
-    return nn.Sequential(*layers[:-1]).double()
+QUICK = ((2, 32, 32, 1), (3, 16, 16, 1))
+FOLDED = {"quick": (), "default": (64, 192), "full": (64, 128, 192, 256)}  # widths
 
 
 def folding(width: int, seed: int = 0) -> nn.Sequential:
@@ -68,82 +57,72 @@ def read(model: nn.Module) -> gw.Network:
     return gw.read(model, torch.zeros(1, model[0].in_features, dtype=torch.float64))
 
 
-def timed(
-    network: gw.Network, repeat: int, workers: int, half: float = 1.0
-) -> tuple[float, float, object]:
-    """Median CPU and wall seconds on [-half, half]^d, after one run to warm up."""
-    box = (-half, half)
-    found = gw.regions.enumerate_regions(network, box, workers=workers)
-    cpu, wall = [], []
-    for _ in range(repeat):
-        start = time.process_time(), time.perf_counter()
-        found = gw.regions.enumerate_regions(network, box, workers=workers)
-        cpu.append(time.process_time() - start[0])
-        wall.append(time.perf_counter() - start[1])
-    return statistics.median(cpu), statistics.median(wall), found
+def listing(network: gw.Network, half: float = 1.0, workers: int = 1):
+    """Run: all regions of [-half, half]^d."""
+    return lambda: gw.regions.enumerate_regions(network, (-half, half), workers=workers)
 
 
-def reference(repeat: int) -> float:
-    """CPU seconds of 21,012 points through 2-128-128-128-1 in float64, on one thread."""
-    model, x = default(2, 128, 128, 128, 1), torch.rand(21_012, 2, dtype=torch.float64)
-    took = []
-    with torch.no_grad():
-        for _ in range(repeat + 1):
-            start = time.process_time()
-            model(x)
-            took.append(time.process_time() - start)
-    return statistics.median(took[1:])
+def build(sizes: tuple[int, ...], workers: int) -> Setup:
+    """A net whose count is published; the floor: as many points as regions through it."""
+    regions, peer = PUBLISHED[sizes]
+    model, run = perceptron(sizes), listing(read(perceptron(sizes)), workers=workers)
+    reference, x = perceptron((2, 128, 128, 128, 1)), torch.rand(21_012, 2, dtype=torch.float64)
+    points = torch.rand(regions, sizes[0], dtype=torch.float64)
+
+    def right(found) -> str:
+        assert len(found) == regions and found.undecided == 0, len(found)
+        if sizes[0] == 6:  # volumes in six dimensions take longer than the regions
+            return f"{regions:,} regions"
+        gap = abs(found.volumes().sum() / 2.0 ** sizes[0] - 1)
+        assert gap < 1e-9, gap
+        return f"{regions:,} regions, volume off by {gap:.0e}"
+
+    return Setup(
+        Way("gatewise", run),
+        [Way("a point a region, forward", lambda: model(points))],
+        [Way("edge subdivision, published, scaled", lambda: reference(x), peer / THERE)],
+        right,
+    )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeat", type=int, default=7)
-    parser.add_argument("--largest", action="store_true")
-    asked = parser.parse_args()
-    torch.set_num_threads(1)
-    here = reference(asked.repeat)
-    print(f"reference {here:.4f} s here, {THERE} s there: published figures x {here / THERE:.2f}")
-    print("| net | regions | CPU s | us a region | wall s, 2 threads | peer, scaled | ratio |")
-    print("|---|---|---|---|---|---|---|")
-    rows = []
-    for sizes, (regions, peer) in PUBLISHED.items():
-        network = read(default(*sizes))
-        cpu, _, found = timed(network, asked.repeat, 1)
-        _, wall, _ = timed(network, asked.repeat, 2)
-        assert len(found) == regions and found.undecided == 0, (sizes, len(found))
-        gap = abs(found.volumes().sum() / 2.0 ** sizes[0] - 1) if sizes[0] < 6 else float("nan")
-        assert not gap > 1e-9
-        scaled = peer * here / THERE
-        rows.append({"net": sizes, "cpu": cpu, "wall": wall, "ratio": scaled / cpu, "gap": gap})
-        print(
-            f"| {'-'.join(map(str, sizes))} | {regions:,} | {cpu:.4f} | {cpu / regions * 1e6:.1f} "
-            f"| {wall:.4f} | {scaled:.3f} | {scaled / cpu:.0f} |",
-            flush=True,
+def folded(width: int, half: float = 1.0) -> Setup:
+    """A net with very many regions; the floor is one point a region through it."""
+    model = folding(width).requires_grad_(False)
+    network = read(model)
+    points = torch.rand(len(listing(network, half)()), 2, dtype=torch.float64).split(4096)
+    return Setup(
+        Way("gatewise", listing(network, half)),
+        [Way("a point a region, forward", lambda: [model(x) for x in points])],
+        check=lambda found: f"{len(found):,} regions",
+    )
+
+
+def jobs(size: str) -> list[Job]:
+    nets = QUICK if size == "quick" else PUBLISHED
+    found = [Job("-".join(map(str, s)), partial(build, s, 1)) for s in nets]
+    found += [Job(f"folded plane, width {w}", partial(folded, w)) for w in FOLDED[size]]
+    if size != "quick":
+        two = partial(build, (2, 128, 128, 128, 1), 2)
+        found.append(Job("2-128-128-128-1, two threads", two, threads=2, clock="wall"))
+    return found
+
+
+def growth(size: str) -> list[Curve]:
+    """One net on growing boxes: only the number of regions grows."""
+    nets = {
+        2: (lambda: folding(96), (0.2, 0.4, 0.6, 0.9)),
+        3: (lambda: perceptron((3, 64, 64, 1)), (0.4, 0.6, 0.8, 1.2)),
+        4: (lambda: perceptron((4, 24, 24, 1)), (0.7, 1.0, 1.4, 2.0)),
+    }
+    return [
+        Curve(
+            f"regions of a box, {d}-D",
+            "regions",
+            halves[: 3 if size == "quick" else 4],
+            lambda half, net=net: listing(read(net()), half),
+            1.0,
+            "a bounded number of cuts a region",
+            size_of=len,
         )
-    if asked.largest:
-        largest()
-    print(json.dumps(rows))
-
-
-def largest() -> None:
-    """How time and memory a region go from 10^4 to 10^6 regions: one net, growing boxes."""
-    print("| net, box | regions | regions a second, 2 threads | us of CPU a region | bytes |")
-    print("|---|---|---|---|---|")
-    nets = [(192, 0, 0.1), (192, 0, 0.3), (192, 0, 1.0)]
-    nets += [(64, 0, 1.0), (128, 0, 1.0), (160, 2, 1.0), (256, 0, 1.0)]
-    for width, seed, half in nets:
-        cpu, wall, found = timed(read(folding(width, seed)), 3, 2, half)
-        n = len(found)
-        held = [found.vertices, found.error, found.who, found.pattern.bits, *found.cells]
-        size = sum(a.nbytes for a in held)
-        print(
-            f"| folding, width {width}, seed {seed}, +-{half} | {n:,} | {n / wall:,.0f} "
-            f"| {cpu / n * 1e6:.2f} | {size / n:.0f} |",
-            flush=True,
-        )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"peak resident memory of the process: {peak / 1e6:.2f} GB")
-
-
-if __name__ == "__main__":
-    main()
+        for d, (net, halves) in nets.items()
+    ]

@@ -17,7 +17,7 @@ from torch import nn
 import gatewise as gw
 from gatewise.show.bilinear import plots as bilinear_plots
 from gatewise.show.bilinear.facts import Asked, bilinear
-from gatewise.show.region_files import save_figure
+from gatewise.show.results import save_figure
 
 STATIC = Path(__file__).parent / "_static"
 DATA = Path(os.environ.get("GATEWISE_DATA") or STATIC.parents[2] / "shared" / "data")

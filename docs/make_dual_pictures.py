@@ -15,7 +15,7 @@ from torch import nn
 
 import gatewise as gw
 from gatewise.show.axes import DOWN, INK, LINE, SOFT, UP
-from gatewise.show.region_files import save_figure
+from gatewise.show.results import save_figure
 
 STATIC = Path(__file__).parent / "_static"
 WEIGHTS = (  # also in docs/explanation/dual.md

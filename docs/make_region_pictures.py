@@ -19,7 +19,7 @@ from gatewise.regions.cells.slices import slice_through
 from gatewise.regions.polyhedral.enumeration import enumerate_regions
 from gatewise.show.maps import plane_map
 from gatewise.show.plane import as_image
-from gatewise.show.region_files import save_figure
+from gatewise.show.results import save_figure
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("GATEWISE_DATA") or ROOT.parent / "shared" / "data")

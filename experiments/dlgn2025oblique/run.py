@@ -11,11 +11,8 @@ writes `results`; what --work holds is not learnt again. --page makes page and p
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 import tempfile
-import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -25,19 +22,17 @@ SETS = ("SDI", "SDII", "SDIII")
 
 def main(arguments: list[str] | None = None) -> int:
     """0 if every check holds."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    size = parser.add_mutually_exclusive_group(required=True)
-    size.add_argument("--small", action="store_true", help="a minute; asserts DLGN-SF >> linear")
-    size.add_argument("--full", action="store_true", help="as published; writes results")
-    size.add_argument("--page", action="store_true", help="page and picture of the results")
+    from command_line import begun, command
+
+    parser = command(
+        __doc__,
+        small="a minute; asserts DLGN-SF >> linear",
+        full="as published; writes results",
+        page="page and picture of the results",
+    )
     parser.add_argument("--data", choices=SETS, action="append", help="only this; may be repeated")
     parser.add_argument("--work", type=Path, help="folder of what was learnt")
-    parser.add_argument("--out", type=Path, help="write here and leave the repository as it is")
-    asked = parser.parse_args(arguments)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch is not here yet
-
-    config = tomllib.loads((HERE / "config.toml").read_text())
-    results = HERE / "results" if asked.out is None else asked.out / "results"
+    asked, config, results = begun(parser, arguments, HERE)
     if asked.page:
         return page(config, results, asked.out)
     if asked.small:

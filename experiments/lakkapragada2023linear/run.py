@@ -10,11 +10,8 @@ writes `results`. --page makes page and picture of them. Each ends with 1 if a v
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 import time
-import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -24,17 +21,15 @@ KNOWN = HERE / "published.csv"
 
 def main(arguments: list[str] | None = None) -> int:
     """0 if every check holds."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    size = parser.add_mutually_exclusive_group(required=True)
-    size.add_argument("--small", action="store_true", help="a few seconds; writes nothing")
-    size.add_argument("--full", action="store_true", help="as published; writes results")
-    size.add_argument("--page", action="store_true", help="page and picture of the results")
-    parser.add_argument("--out", type=Path, help="write here and leave the repository as it is")
-    asked = parser.parse_args(arguments)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch is not here yet
+    from command_line import begun, command
 
-    config = tomllib.loads((HERE / "config.toml").read_text())
-    results = HERE / "results" if asked.out is None else asked.out / "results"
+    parser = command(
+        __doc__,
+        small="a few seconds; writes nothing",
+        full="as published; writes results",
+        page="page and picture of the results",
+    )
+    asked, config, results = begun(parser, arguments, HERE)
     if asked.small:
         return small(config)
     return full(config, results) if asked.full else page(config, results, asked.out)

@@ -12,11 +12,8 @@ goes on from its checkpoints in --work. --page makes page and pictures of what l
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 import tempfile
-import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -26,23 +23,23 @@ PARTS = ("mnist", "alignment", "conv")
 
 def main(arguments: list[str] | None = None) -> int:
     """0 if every check holds."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    size = parser.add_mutually_exclusive_group(required=True)
-    size.add_argument("--small", action="store_true", help="minutes; asserts the order")
-    size.add_argument("--full", action="store_true", help="as published; writes results")
-    size.add_argument("--page", action="store_true", help="page and pictures of the results")
+    from command_line import begun, command
+
+    parser = command(
+        __doc__,
+        small="minutes; asserts the order",
+        full="as published; writes results",
+        page="page and pictures of the results",
+    )
     parser.add_argument("--part", choices=PARTS, action="append", help="only this; may be repeated")
     parser.add_argument("--device", default="cpu", help="of the convolutional nets: cpu, cuda")
     parser.add_argument("--work", type=Path, help="folder of the checkpoints")
     parser.add_argument("--so-far", action="store_true", help="mnist: only read the checkpoints")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, help="write here and leave the repository as it is")
-    asked = parser.parse_args(arguments)
-    os.environ.setdefault("OMP_NUM_THREADS", str(asked.threads))  # torch is not here yet
+    asked, config, _ = begun(parser, arguments, HERE)
 
     import experiment
 
-    config = tomllib.loads((HERE / "config.toml").read_text())
     if asked.page:
         return experiment.page(asked.out)
     parts = asked.part or ["mnist", "alignment"]

@@ -12,21 +12,22 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import sys
 import time
 import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Train, print, write; 0 if every claim holds."""
     asked = parsed(arguments)
     if asked.device == "cpu":
-        for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-            os.environ.setdefault(threads, "1")  # sums in one order; torch is not here yet
+        from command_line import threads
+
+        threads(1)
     report, trials = (importlib.import_module(name) for name in ("report", "trials"))
     names = asked.only or (["c4gap", "vgg", "resnet"] if asked.full else ["digits", "cifar"])
     held = []
@@ -42,10 +43,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    size = parser.add_mutually_exclusive_group()
-    size.add_argument("--small", action="store_true", help="small networks, few rows: minutes")
-    size.add_argument("--full", action="store_true", help="the paper's networks: for a GPU")
+    from command_line import command
+
+    sizes = {
+        "small": "small networks, few rows: minutes",
+        "full": "the paper's networks: for a GPU",
+    }
+    parser = command(__doc__, required=False, **sizes)
     parser.add_argument("--only", nargs="+", choices=sections(), help="these runs alone")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--resume", action="store_true", help="keep the trials in the results")

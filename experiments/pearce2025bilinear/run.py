@@ -13,11 +13,8 @@ unless the orders hold. --full learns what config.toml says, or only some figure
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 import tempfile
-import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -27,22 +24,20 @@ FIGURES = ("eigenvectors", "masks", "challenge", "similarity", "sparsity", "augm
 
 def main(arguments: list[str] | None = None) -> int:
     """0 if every check holds."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    size = parser.add_mutually_exclusive_group(required=True)
-    size.add_argument("--small", action="store_true", help="seconds; asserts the orders")
-    size.add_argument("--full", action="store_true", help="25 minutes of CPU; writes results")
-    size.add_argument("--page", action="store_true", help="page and pictures of the results")
+    from command_line import begun, command
+
+    parser = command(
+        __doc__,
+        small="seconds; asserts the orders",
+        full="25 minutes of CPU; writes results",
+        page="page and pictures of the results",
+    )
     parser.add_argument("--paper", action="store_true", help="with --full: the published settings")
     parser.add_argument("--figure", choices=FIGURES, action="append", help="only this; repeatable")
     parser.add_argument("--work", type=Path, help="folder of what was learnt")
-    parser.add_argument("--out", type=Path, help="write here and leave the repository as it is")
-    asked = parser.parse_args(arguments)
+    asked, config, results = begun(parser, arguments, HERE)
     if asked.paper and not (asked.full and asked.out):
         parser.error("--paper goes with --full and --out: the kept results are of --full alone")
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch is not here yet
-
-    config = tomllib.loads((HERE / "config.toml").read_text())
-    results = HERE / "results" if asked.out is None else asked.out / "results"
     if asked.page:
         return page(config, results, asked.out)
     if asked.small:

@@ -9,28 +9,28 @@ everything is written there and nothing in the repository. `pip install 'gatewis
 
 from __future__ import annotations
 
-import argparse
 import importlib
-import os
 import sys
 import time
 from pathlib import Path
 
 import common
 
+sys.path.append(str(common.HERE.parent))
 EXPERIMENTS = ("titanic", "simulation")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one experiment; 0 if every number is as expected."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    from command_line import command, threads
+
+    parser = command(__doc__)
     parser.add_argument("experiment", choices=EXPERIMENTS)
     parser.add_argument("--out", type=Path, help="write page, pictures and numbers here instead")
     asked = parser.parse_args(arguments)
     start = time.perf_counter()
 
-    for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[threads] = "1"  # small networks, and sums in one order; numpy is not here yet
+    threads(1)  # small networks, and sums in one order; numpy is not here yet
     run = importlib.import_module(asked.experiment).run
     section = run(common.settings(asked.experiment))
     for path in write(section, asked.out):

@@ -11,10 +11,7 @@ models and writes `results`. --page makes page and picture of them.
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
-import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -23,17 +20,15 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 def main(arguments: list[str] | None = None) -> int:
     """0 if every check holds."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    size = parser.add_mutually_exclusive_group(required=True)
-    size.add_argument("--small", action="store_true", help="one model; seconds")
-    size.add_argument("--full", action="store_true", help="all models; writes results")
-    size.add_argument("--page", action="store_true", help="page and picture of the results")
-    parser.add_argument("--out", type=Path, help="write here and leave the repository as it is")
-    asked = parser.parse_args(arguments)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch is not here yet
+    from command_line import begun, command
 
-    config = tomllib.loads((HERE / "config.toml").read_text())
-    results = HERE / "results" if asked.out is None else asked.out / "results"
+    parser = command(
+        __doc__,
+        small="one model; seconds",
+        full="all models; writes results",
+        page="page and picture of the results",
+    )
+    asked, config, results = begun(parser, arguments, HERE)
     if asked.page:
         return page(results, asked.out)
     return small(config) if asked.small else full(config, results)

@@ -32,4 +32,5 @@ def run(progress: Callable[[str, int, int], None] | None = None) -> Explanation:
     model, bunch, labels = breast_cancer()
     names = tuple(str(name) for name in bunch.feature_names)
     network = dataclasses.replace(read(model), feature_names=names)
-    return explain(network, bunch.data, target=labels, progress=progress)
+    found: Explanation = explain(network, bunch.data, target=labels, progress=progress)
+    return found

@@ -53,6 +53,10 @@ class BadRows(DataError):
         super().__init__(message)
         self.rows = rows
 
+    def __reduce__(self) -> tuple[type[BadRows], tuple[str, tuple[int, ...]]]:
+        """So that it can be raised in one process and caught in another."""
+        return type(self), (str(self), self.rows)
+
 
 class WrongShape(DataError):
     """The array's shape does not fit the network's input."""
@@ -68,6 +72,10 @@ class EmptyData(DataError):
 
 class OutputError(GatewiseError, OSError):
     """A result could not be written; nothing half-written was left behind."""
+
+
+class EngineError(GatewiseError, RuntimeError):
+    """The engine that was to share out the work cannot be reached, or gave up on a part of it."""
 
 
 class Diverged(GatewiseError, ArithmeticError):

@@ -60,12 +60,68 @@ def as_tensor(values: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.as_tensor(held, dtype=dtype, device=device)
 
 
+def device_of(*values: Any) -> torch.device:
+    """Where the first tensor among them is; the CPU where there is none."""
+    held = (v.device for v in values if isinstance(v, Tensor))
+    return next(held, torch.device("cpu"))
+
+
 def as_float_dtype(dtype: torch.dtype | str | None) -> torch.dtype:
     """float32 or float64 (the default), from a torch dtype or its name."""
     chosen = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype or torch.float64
     if chosen not in FLOATS:
         raise DataError(f"dtype must be float32 or float64, got {dtype!r}")
     return chosen
+
+
+def as_device(device: torch.device | str) -> torch.device:
+    """A device torch has here and that computes in float64, in which gates are decided."""
+    try:
+        chosen = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise DataError(f"device must be one of torch's ('cpu', 'cuda'), got {device!r}") from None
+    if chosen.type == "mps":
+        raise DataError(
+            "device 'mps' has no float64, in which gates are decided: use 'cpu', or a 'cuda' device"
+        )
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise DataError(f"torch sees no GPU here, so there is no device '{chosen}': use 'cpu'")
+    here = chosen.type == "cpu" or chosen.index is not None
+    return chosen if here else torch.empty(0, device=chosen).device  # 'cuda' is 'cuda:0', say
+
+
+def require_float32(device: torch.device, convolves: bool) -> None:
+    """Refuse float32 where a device may not round each product and sum to float32.
+
+    The bounds here are of inner products in float32: not of TF32, which keeps 10 bits of a factor,
+    nor of Winograd's formula for convolutions, which cuDNN may choose.
+    """
+    if device.type != "cuda":
+        return
+    if convolves:
+        raise DataError(
+            f"float32 convolutions on '{device}' are computed in ways that no rounding bound here "
+            "covers (TF32, Winograd): use dtype='float64'"
+        )
+    if torch.get_float32_matmul_precision() != "highest":
+        raise DataError(
+            f"torch is set to multiply float32 in fewer digits on '{device}': call "
+            "torch.set_float32_matmul_precision('highest'), or use dtype='float64'"
+        )
+
+
+def first_least(rows: Tensor) -> Tensor:
+    """(n,) where each of the rows (n, m) has its smallest; NumPy is quicker at it on a CPU."""
+    if rows.device.type == "cpu":
+        return torch.from_numpy(rows.numpy().argmin(1))
+    return rows.argmin(1)
+
+
+def places_of(there: Tensor) -> Tensor:
+    """Places of what is true, rows end to end; NumPy is quicker at it on a CPU."""
+    if there.device.type == "cpu":
+        return torch.from_numpy(np.flatnonzero(there.numpy()))
+    return there.flatten().nonzero().flatten()
 
 
 def whole_number(value: Any, name: str, least: int = 1) -> int:
@@ -103,5 +159,8 @@ def _njit(function: Compiled, **options: Any) -> Compiled:
         from numba import njit
     except ImportError:
         raise missing("numba", "lp", "exact geometry") from None
-    done: Compiled = njit(nogil=True, error_model="numpy", **options)(function)
+    try:
+        done: Compiled = njit(nogil=True, error_model="numpy", **options)(function)
+    except RuntimeError:  # no folder to keep it in: installed by root, run by one without a home
+        done = njit(nogil=True, error_model="numpy", **options | {"cache": False})(function)
     return done

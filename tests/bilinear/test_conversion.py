@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -211,6 +213,19 @@ def test_a_unit_that_never_moves_is_said_to_be_a_constant():
     for fit in ("gaussian", "data"):
         nearly = to_bilinear(net, same, fit=fit, refit=True).network(same)
         torch.testing.assert_close(nearly, net(same), atol=1e-12, rtol=0)
+
+
+def test_a_network_that_moves_by_rounding_alone_has_nothing_to_explain():
+    """R2 of a spread below rounding would be a share of noise: 1.0000, say, of nothing."""
+    module, X = Units(torch.relu), correlated(100)
+    for scale, constant in ((1e-3, False), (1e-15, True)):
+        with torch.no_grad():
+            module.out.weight.copy_(scale * random(3, 6))
+            module.out.bias.fill_(1.0)
+        made = to_bilinear(gw.read(module, random(3, 4)), X, fit="data", refit=True)
+        assert math.isnan(made.fitted.r2) == constant
+        said = "outputs: constant but for rounding, so there is nothing to explain"
+        assert (said in str(made)) == constant and ("outputs: R2 0.9" in str(made)) != constant
 
 
 def test_settings_and_divergence_are_refused():

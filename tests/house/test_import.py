@@ -32,6 +32,11 @@ def test_no_optional_package_is_imported():
     assert loaded("import gatewise") == set()
 
 
+def test_the_command_starts_without_what_its_work_needs():
+    """Compiled geometry, pictures and tables are imported when they are asked for."""
+    assert loaded("import gatewise.cli") == {"typer", "rich"}
+
+
 def test_the_check_sees_an_optional_package():
     assert "jinja2" in loaded("import jinja2")
 
@@ -80,3 +85,14 @@ def test_import_leaves_torch_as_it_was():
     )
     code = f"import torch\n{state}\nbefore = state()\nimport gatewise\nprint(before == state())"
     assert python(code).strip() == "True"
+
+
+def test_compiled_code_runs_where_it_cannot_be_kept():
+    """Installed by root and run by one without a home, Numba has no folder for its cache."""
+    code = (
+        "from gatewise.numeric import compiled\n"
+        "held = {}\n"
+        "exec('def double(x):\\n    return 2 * x', held)  # of no file, so of no cache\n"
+        "print(compiled(held['double'])(3.0))"
+    )
+    assert python(code).strip() == "6.0"

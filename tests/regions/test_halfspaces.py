@@ -93,6 +93,7 @@ def test_linf_margin_is_safe_for_every_corner():
 
 def test_a_wall_up_to_rounding_is_undecided_not_wrong(monkeypatch):
     monkeypatch.setattr("gatewise.patterns.exact.BUDGET", 0)
+    monkeypatch.setattr("gatewise.patterns.fixed_point.A_ROW", 0)
     network = mlp(3, 5, 1, seed=2)
     w, c = network.nodes[0].kind.weights[0], network.nodes[0].kind.bias
     x = rows(network, 30)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,7 @@ import pytest
 from gatewise.__main__ import Interrupted
 from gatewise.errors import OutputError
 from gatewise.show.files import check_folder, whole_file, whole_folder
+from gatewise.tables import drafts
 
 OURS = frozenset({"a.txt", "b.txt"})
 
@@ -214,3 +219,98 @@ def test_a_file_does_not_replace_a_folder_or_a_device(tmp_path: Path) -> None:
     for out in (tmp_path, Path("/dev/null")):
         with pytest.raises(OutputError, match="it is not a file; choose"), whole_file(out):
             pass
+
+
+# ---------------------------------------------------------------- killed
+
+
+@contextmanager
+def another(work: Callable[[], Any]) -> Iterator[int]:
+    """A process that is in the middle of `work`, which says so by `yield`."""
+    told, tell = os.pipe()
+    pid = os.fork()
+    if not pid:
+        for _ in work():
+            os.write(tell, b".")
+            time.sleep(60)
+        os._exit(0)
+    os.read(told, 1)
+    try:
+        yield pid
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def _in_the_middle(out: Path) -> Callable[[], Iterator[None]]:
+    def work() -> Iterator[None]:
+        with whole_folder(out, OURS) as draft, whole_file(out.with_name("f")) as file:
+            (draft / "a.txt").write_text("half")
+            file.write_text("half")
+            yield
+
+    return work
+
+
+def test_what_killed_processes_left_is_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    with another(_in_the_middle(out)):
+        pass
+    left = _names(tmp_path)
+    assert len(left) == 2 and all(name.endswith(".partial") for name in left)
+    _write(out, "new")  # a moment later: who made them may not have locked them yet
+    assert _names(tmp_path) == [*left, "out"]
+    monkeypatch.setattr(drafts, "YOUNG", -1.0)
+    _write(tmp_path / "elsewhere", "new")
+    assert _names(tmp_path) == [*left, "elsewhere", "out"]  # not its place
+    _write(out, "newer")
+    with whole_file(tmp_path / "f") as draft:
+        draft.write_text("new")
+    assert _names(tmp_path) == ["elsewhere", "f", "out"]
+
+
+def test_what_a_living_process_holds_stays_and_so_does_what_is_in_doubt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drafts, "YOUNG", -1.0)
+    out = tmp_path / "out"
+    here = drafts.beside(out, ".partial").name
+    doubtful = [
+        here.replace(here.split(".")[3], "0" * 8),  # of another running system, on a shared disk
+        ".out.0123456789ab.partial",
+        ".out.partial",
+        f"{here}.txt",
+    ]
+    with another(_in_the_middle(out)):
+        held = _names(tmp_path)
+        for name in doubtful:
+            (tmp_path / name).touch()
+        _write(out, "new")
+        assert set(_names(tmp_path)) == {*held, *doubtful, "out"}
+    monkeypatch.setattr(drafts, "_locked", lambda path: None)  # a disk without locks
+    _write(out, "newer")
+    assert set(_names(tmp_path)) == {*held, *doubtful, "out"}
+
+
+def test_killed_between_two_renames_the_old_result_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drafts, "YOUNG", -1.0)
+    out = tmp_path / "out"
+    _write(out, "old")
+
+    def work() -> Iterator[None]:
+        out.rename(drafts.beside(out, ".old"))
+        yield
+
+    with another(work):
+        pass
+    assert [name.endswith(".old") for name in _names(tmp_path)] == [True]
+    check_folder(out, OURS)  # what a command does first
+    assert (out / "a.txt").read_text() == "old" and _names(tmp_path) == ["out"]
+    out.rename(drafts.beside(out, ".old"))
+    out.mkdir()
+    _write(out, "new")  # it has a successor
+    assert (out / "a.txt").read_text() == "new" and _names(tmp_path) == ["out"]

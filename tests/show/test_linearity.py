@@ -62,3 +62,16 @@ def test_many_rows_are_thinned_and_it_is_said(explained, monkeypatch):
     e = labelled(explained)
     section = linearity.section(e, truth.target(e))
     assert any("60 of the rows, evenly spaced" in note for note in section["linear_notes"])
+
+
+def test_more_unknowns_than_are_solved_are_searched_for_and_it_is_said(explained, monkeypatch):
+    X = np.random.default_rng(3).normal(size=(200, 130))
+    labels = X[:, :10].argmax(1)
+    e = explained(130, 8, 10, X=X, target=labels, target_name="y")
+    section = linearity.section(e, truth.target(e))
+    assert section["linear_table"].rows[1][0] == "A multinomial regression"
+    (said,) = (note for note in section["linear_notes"] if "L-BFGS" in note)
+    assert "1,310 unknowns" in said and "the largest entry of its gradient there is" in said
+    monkeypatch.setattr(linearity, "UNKNOWNS", 1309)
+    (said,) = linearity.section(e, truth.target(e))["linear_says"]
+    assert "1,310 unknowns takes longer than a page may; gatewise audit fits it" in said

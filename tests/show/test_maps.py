@@ -26,7 +26,7 @@ from gatewise.regions.cells.slices import slice_through
 from gatewise.regions.polyhedral.enumeration import enumerate_regions
 from gatewise.regions.polyhedral.volumes import volumes
 from gatewise.show import maps, plane, polygons, solids
-from gatewise.show.region_files import save_figure
+from gatewise.show.results import save_figure
 from nets import mlp
 
 LOW, HIGH = -2.0, 2.0

@@ -400,6 +400,7 @@ def test_the_targets_length_is_compared_with_the_rows_given():
         ([0, "y0"], "names 'y0' more than once"),
         ("\u00b2", "no output"),
         ("--1", "no output '--1'"),
+        ("-1", "no output '-1'"),  # written out, a position is counted from 0
         (2, "its position, counted from 0"),
         ({0: 1}, "no output {0: 1}"),
     ],
@@ -409,7 +410,7 @@ def test_outputs_that_are_none(given, words):
 
 
 def test_outputs_from_numpy_and_torch():
-    for given in (np.int64(1), torch.tensor(1), "-1", np.array([1]), ("y1",)):
+    for given in (np.int64(1), torch.tensor(1), "1", -1, np.array([1]), ("y1",)):
         assert gw.explain(NET, X, output=given).output_names == ("y1",)
 
 

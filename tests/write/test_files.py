@@ -16,6 +16,7 @@ import gatewise as gw
 import shared
 from cases import CASES
 from gatewise.errors import DataError, InternalError, ModelError, UnsupportedLayer
+from gatewise.ir.kinds import Smooth
 from gatewise.ir.network import Network
 from gatewise.linear.folding.fold import fold
 from gatewise.ops import TABLE
@@ -100,7 +101,7 @@ def test_the_table_of_layers_folded_and_written(tmp_path):
             refused += 1
             continue
         assert told.error <= told.bound, (name, k)
-    assert refused < len(every) / 10 / 3
+    assert refused <= 1
 
 
 def test_a_grafted_convolution_keeps_the_shape_of_its_rows(tmp_path):
@@ -131,14 +132,26 @@ def test_float64_convolutions_are_run_by_the_reference(tmp_path):
     network = gw.read(nn.Conv2d(1, 2, 2).double(), torch.zeros(1, 1, 3, 3, dtype=F64))
     told = write_onnx(network, tmp_path / "c.onnx", dtype="float64")
     assert told.error < 1e-14 and told.runtime in {"onnx.reference", "onnxruntime"}
+    module = nn.ConvTranspose2d(2, 4, 2, groups=2).double()  # on which the reference stumbles
+    network = gw.read(module, torch.zeros(1, 2, 3, 3, dtype=F64))
+    with pytest.raises(ModelError, match=r"run the ONNX file in float64 .* write it in float32"):
+        write_onnx(network, tmp_path / "d.onnx", dtype="float64")
+    assert write_onnx(network, tmp_path / "d.onnx").error < 1e-5
 
 
 def test_what_no_operator_is_known_for_is_named_and_not_written(tmp_path):
-    module = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.ReLU(), nn.Linear(4, 2)).double()
+    module = nn.Sequential(nn.Linear(3, 4), nn.GELU(), nn.Linear(4, 2)).double()
     network = gw.read(module, torch.zeros(1, 3, dtype=F64))
     with pytest.raises(
-        UnsupportedLayer, match=r"node '1.*' \(LayerNorm\) cannot be written to ONN"
+        UnsupportedLayer, match=r"\(GELU\) cannot be written .* erf to eight digits"
     ):
+        write_onnx(network, tmp_path / "a.onnx", dtype="float64")
+    (node,) = (n for n in network.nodes if isinstance(n.kind, Smooth))
+    odd = dataclasses.replace(node, kind=Smooth(torch.special.bessel_j0))
+    network = dataclasses.replace(
+        network, nodes=tuple(odd if n is node else n for n in network.nodes)
+    )
+    with pytest.raises(UnsupportedLayer, match="no operator is known for its function; nothing"):
         write_onnx(network, tmp_path / "a.onnx")
     assert not list(tmp_path.iterdir())
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 
 from gatewise.api.source import Model, network_of, source_of
-from gatewise.explain.explainer import NetworkExplainer, Progress
+from gatewise.explain.explainer import TOP, NetworkExplainer, Progress
 from gatewise.explain.explanation import Explanation
 from gatewise.explain.inputs import OnBadRows
 from gatewise.ir.network import Network
 from gatewise.read import read
 
 if TYPE_CHECKING:
+    from gatewise.explain.cohorts.cohorts import Cohorts
     from gatewise.explain.integrated import IntegratedGradients
     from gatewise.explain.profile import Profile
     from gatewise.explain.recourse.recourse import Recourse
+    from gatewise.explain.streaming.explaining import StreamedExplanation
+    from gatewise.patterns.streaming.parts import OnBadFiles
 
 
 class Explainer(NetworkExplainer):
@@ -60,6 +64,27 @@ class Explainer(NetworkExplainer):
         )
 
 
+@overload
+def explain(
+    model: Model,
+    X: str | Path,
+    *,
+    target: str | None = None,
+    output: Sequence[int | str] | int | str | None = None,
+    reference: Any = None,
+    groups: Mapping[str, Sequence[int | str]] | None = None,
+    margin: bool = True,
+    batch_size: int | None = None,
+    on_bad_rows: OnBadRows = "raise",
+    progress: Progress | None = None,
+    out: str | Path | None = None,
+    on_bad_files: OnBadFiles = "raise",
+    cohorts: Cohorts | None = None,
+    top: int = TOP,
+) -> StreamedExplanation: ...
+
+
+@overload
 def explain(
     model: Model,
     X: Any,
@@ -72,7 +97,26 @@ def explain(
     batch_size: int | None = None,
     on_bad_rows: OnBadRows = "raise",
     progress: Progress | None = None,
-) -> Explanation:
+) -> Explanation: ...
+
+
+def explain(
+    model: Model,
+    X: Any,
+    *,
+    target: str | Sequence[Any] | None = None,
+    output: Sequence[int | str] | int | str | None = None,
+    reference: Any = None,
+    groups: Mapping[str, Sequence[int | str]] | None = None,
+    margin: bool = True,
+    batch_size: int | None = None,
+    on_bad_rows: OnBadRows = "raise",
+    progress: Progress | None = None,
+    out: str | Path | None = None,
+    on_bad_files: OnBadFiles = "raise",
+    cohorts: Cohorts | None = None,
+    top: int = TOP,
+) -> Explanation | StreamedExplanation:
     """Exact rules for the data: clusters, an affine map each, importance, reach, certificate.
 
     model: a Network, or anything `read` takes (a torch module, a scikit-learn estimator or
@@ -84,6 +128,10 @@ def explain(
     row, a Series or a dict is matched by name, as X is;
     groups: inputs that belong together, {"person": ["age", "sex"]}; the categories that a Pipeline
     one-hot encoded are groups already.
+    X may be the path of a file or folder of Parquet, Arrow or CSV, or a pyarrow dataset: its rows
+    are streamed into the folder `out`, in memory that does not grow with them, and what comes back
+    is a StreamedExplanation. Only there: on_bad_files ("raise" or "skip"); sums are kept of the
+    `top` largest clusters, or of `cohorts` (those of a sample).
     Raises DataError (BadRows, WrongColumns, ...) and NotPiecewiseAffine, each in one sentence.
     """
     explainer = Explainer(
@@ -95,7 +143,10 @@ def explain(
         batch_size=batch_size,
         on_bad_rows=on_bad_rows,
     )
-    return explainer(X, target=target, progress=progress)
+    told: dict[str, Any] = {"target": target, "progress": progress}
+    how: dict[str, Any] = {"out": out, "on_bad_files": on_bad_files, "cohorts": cohorts, "top": top}
+    found: Explanation | StreamedExplanation = explainer(X, **how, **told)
+    return found
 
 
 def recourse(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import torch
 
 from gatewise.api.source import Model, as_network, inputs, network_of
+from gatewise.errors import DataError
 from gatewise.explain.compute import require_finite
 from gatewise.explain.explanation import Explanation
 from gatewise.explain.inputs import OnBadRows
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from gatewise.patterns.streaming.parts import OnBadFiles
     from gatewise.regions.lines import Trace
 
+Engine = Literal["ray"]
 STORED = {"out": None, "progress": None, "on_bad_rows": "raise", "on_bad_files": "raise"}
 
 
@@ -37,7 +41,7 @@ def pattern(model: Model, X: Any) -> Pattern:
 
     model: a Network, or anything `read` takes; X: (rows, inputs), an array or a table.
     """
-    network, x = inputs(model, X)
+    network, x = inputs(model, X, fed=True)
     require_piecewise_affine(network, "a pattern")
     return observe.pattern(network, x)
 
@@ -47,7 +51,7 @@ def affine(model: Model, X: Any) -> AffineMap:
 
     Exact on the whole region of each row, up to `.bound(x)`, which is rigorous.
     """
-    network, x = inputs(model, X)
+    network, x = inputs(model, X, fed=True)
     require_piecewise_affine(network, "an affine map")
     return AffineMap(network, observe.pattern(network, x))
 
@@ -62,6 +66,8 @@ def census(
     on_bad_rows: OnBadRows = "raise",
     on_bad_files: OnBadFiles = "raise",
     progress: Rate | None = None,
+    engine: Engine | None = None,
+    address: str | None = None,
 ) -> StreamedCensus: ...
 
 
@@ -78,24 +84,40 @@ def census(
     on_bad_rows: OnBadRows = "raise",
     on_bad_files: OnBadFiles = "raise",
     progress: Rate | None = None,
+    engine: Engine | None = None,
+    address: str | None = None,
 ) -> Census | StreamedCensus:
     """The distinct patterns of X: cluster ids, counts, first rows, doubts, maps.
 
     X: a table, or the path of a file or folder of Parquet, Arrow or CSV, or a pyarrow dataset:
     these are streamed, in memory that does not grow with the rows, and only for them are there
     `out` (a folder; a census that was killed goes on there), `on_bad_rows`, `on_bad_files`
-    ("raise" or "skip") and `progress`.
+    ("raise" or "skip"), `progress` and `engine`: "ray" shares the work out, on the cluster at
+    `address` ("host:port", "auto") or, without one, at RAY_ADDRESS or on this machine.
     """
     how: dict[str, Any] = {"out": out, "progress": progress}
     how |= {"on_bad_rows": on_bad_rows, "on_bad_files": on_bad_files}
-    if is_stored(X) or how != STORED:
-        from gatewise.patterns.streaming.census import streamed
-
-        return streamed(as_network(model), X, batch_size=batch_size, **how)
-    network, x = inputs(model, X)
+    if is_stored(X) or how != STORED or (engine, address) != (None, None):
+        return _streaming(engine, address)(as_network(model), X, batch_size=batch_size, **how)
+    network, x = inputs(model, X, fed=True)
     found = _census(network, x, batch_size=batch_size)
-    require_finite(np.arange(len(x)), found.output.cpu())
+    require_finite(np.arange(len(x)), found.output)
     return found
+
+
+def _streaming(engine: Engine | None, address: str | None) -> Callable[..., StreamedCensus]:
+    """What counts the rows of files: this process, or an engine."""
+    if engine == "ray":
+        from gatewise.patterns.engine import on_ray
+
+        return partial(on_ray, address=address)
+    if engine is not None:
+        raise DataError(f"engine must be 'ray', or None for this process, got {engine!r}")
+    if address is not None:
+        raise DataError(f"an address ('{address}') is that of an engine: name it, engine='ray'")
+    from gatewise.patterns.streaming.census import streamed
+
+    return streamed
 
 
 def region(model: Model, X: Any) -> Region:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gatewise.api.source import Model, as_network, source_of
+from gatewise.api.source import Model, as_network, network_of, source_of
 from gatewise.explain.explainer import Progress
 from gatewise.explain.explanation import Explanation, require_explanation
 from gatewise.explain.inputs import OnBadRows
 from gatewise.numeric import whole_number
+from gatewise.patterns.streaming import is_stored
 
 if TYPE_CHECKING:
     from gatewise.auditing.audit import Audit
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from gatewise.explain.evaluation.evaluate import Evaluation, Peer
     from gatewise.explain.reasons import Reasons
     from gatewise.explain.recourse.recourse import Recourse
+    from gatewise.patterns.streaming.parts import OnBadFiles
 
 
 def evaluate(
@@ -62,6 +64,7 @@ def audit(
     seed: int = 0,
     rows: int | None = None,
     on_bad_rows: OnBadRows = "raise",
+    on_bad_files: OnBadFiles = "raise",
     progress: Progress | None = None,
 ) -> Audit:
     """Does the network beat the best linear model on rows it never saw, by how much, and where?
@@ -69,9 +72,19 @@ def audit(
     model: anything `read` takes, with a table X and y (a column's name, or one value a row); or an
     Explanation with its target. test: a table of rows it was not trained on, or (X_test, y_test).
     The settings are those of `gatewise.auditing.audit.audit`.
+    X, test: also paths of files or folders (Parquet, Arrow, CSV) or pyarrow datasets, which are
+    streamed; y is then the name of a column, and rows how many are sampled for what is fitted on a
+    sample (50,000): see `gatewise.auditing.streaming.audit`. on_bad_files: only there.
     """
     from gatewise.auditing.audit import audit as found
 
+    if is_stored(X):
+        from gatewise.auditing.streaming.audit import ask
+
+        asked: dict[str, Any] = {"test": test, "rules": rules, "holdout": holdout, "level": level}
+        asked |= {"repeats": repeats, "seed": seed, "rows": rows, "on_bad_rows": on_bad_rows}
+        asked |= {"on_bad_files": on_bad_files, "progress": progress}
+        return ask(network_of(model), X, y, **asked)
     how: dict[str, Any] = {"rules": rules, "holdout": holdout, "level": level, "rows": rows}
     how |= {"repeats": repeats, "seed": seed, "on_bad_rows": on_bad_rows, "progress": progress}
     return found(source_of(model), X, y, test=test, **how)

@@ -10,6 +10,7 @@ import torch
 from gatewise.explain.compute import require_finite
 from gatewise.explain.explanation import Explanation
 from gatewise.explain.inputs import inputs_of
+from gatewise.given.rows import rows_of
 from gatewise.ir.network import Network
 from gatewise.read import read
 
@@ -21,11 +22,17 @@ def as_network(model: Model) -> Network:
     return model if isinstance(model, Network) else read(model)
 
 
-def inputs(model: Model, X: Any) -> tuple[Network, torch.Tensor]:
-    """The Network, and X as its rows, finite in its type."""
+def inputs(model: Model, X: Any, *, fed: bool = False) -> tuple[Network, torch.Tensor]:
+    """The Network, and X as its rows, finite in its type.
+
+    fed: they are taken to the network's device a batch at a time, and wait on the host.
+    """
     network = as_network(model)
-    x = network.rows(inputs_of(network, X).values)
-    require_finite(np.arange(len(x)), x.cpu())  # 1e300 does not fit a float32 network
+    if isinstance(X, torch.Tensor) and X.device.type != "cpu":
+        return network, rows_of(network, X)  # what is on a device goes through no table
+    place = torch.device("cpu") if fed else network.device
+    x = network.rows(inputs_of(network, X).values, place)
+    require_finite(np.arange(len(x)), x)  # 1e300 does not fit a float32 network
     return network, x
 
 

@@ -189,11 +189,11 @@ def audit(
     network's outputs.
     """
     began, tell = time.process_time(), progress or quiet
-    counts = _counts(rules)
+    counts = counts_of(rules)
     how = Draws(whole_number(repeats, "repeats", 100), level, whole_number(seed, "seed", 0))
     most = None if rows is None else whole_number(rows, "rows", FEWEST)
-    share = _share(holdout, test)
-    _require_share(level, "level")
+    share = share_of(holdout, test)
+    require_share(level, "level")
     tell("audit", 0, JOBS)
     q = _question(model, X, y, test, share, how.seed, on_bad_rows)
     found = _audit(q if most is None else thinned(q, most), counts, how, tell)
@@ -249,16 +249,18 @@ def _audit(q: Question, counts: list[int], how: Draws, tell: Tell) -> Audit:
     )
 
 
-def _counts(rules: Any) -> list[int]:
+def counts_of(rules: Any) -> list[int]:
+    """Numbers of cohorts, as whole numbers."""
     if not isinstance(rules, Sequence | np.ndarray) or isinstance(rules, str):
         raise DataError(f"rules must be a list of whole numbers, as (1, 2, 4, 8), got {rules!r}")
     return [whole_number(k, "rules") for k in rules]
 
 
-def _share(holdout: Any, test: Any) -> float:
+def share_of(holdout: Any, test: Any) -> float:
+    """The share of rows that are test rows, where no others are given."""
     if holdout is None:
         return HOLDOUT
-    _require_share(holdout, "holdout")
+    require_share(holdout, "holdout")
     if test is not None:
         raise DataError(
             "holdout splits test rows off the table, and test= gives them: leave out one of the two"
@@ -266,7 +268,8 @@ def _share(holdout: Any, test: Any) -> float:
     return float(holdout)
 
 
-def _require_share(value: Any, name: str) -> None:
+def require_share(value: Any, name: str) -> None:
+    """A number between 0 and 1."""
     good = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     if not good or not 0 < value < 1:
         raise DataError(f"{name} must be a share between 0 and 1, got {value!r}")

@@ -33,6 +33,7 @@ THIN = 10  # rows an input, below which plain least squares says little of other
 MAPS = 64  # of the largest clusters, tried on all rows
 MAP_ROWS = 4000  # they are tried on, evenly spaced
 ROWS_EACH = 50  # test rows of a cohort that is looked at, on average
+REGIONAL = "the map of one of its regions, everywhere"
 NEAR = 1e-6  # of the gradient, a row: where a fit of many unknowns ends
 UNCHOSEN = 1.0  # penalty where rows are too few to choose one
 
@@ -106,9 +107,18 @@ def affine(q: Question) -> Contender:
 
 def regional(q: Question) -> Iterator[Contender]:
     """Of the maps of the largest clusters, the one that is best everywhere on the fitting rows."""
+    found = best_region(q)
+    if found is not None:
+        slopes, starts, how = found
+        scores = q.test.x @ slopes.T + starts
+        yield Contender("regional", REGIONAL, 1, how, scores)
+
+
+def best_region(q: Question) -> tuple[Floats, Floats, str] | None:
+    """Slopes and intercepts of that map, and which it is; None where there are no two regions."""
     e = q.explanation
     if e is None or e.clusters < 2:
-        return
+        return None
     count = min(MAPS, e.clusters)
     rows = spread(len(q.fit), MAP_ROWS)
     part = q.fit.take(rows)
@@ -118,9 +128,8 @@ def regional(q: Question) -> Iterator[Contender]:
         for w, b in zip(slopes, starts, strict=True)
     ]
     best = int(np.argmin(errors))
-    scores = q.test.x @ slopes[best].T + starts[best]
     how = f"cluster {best}, the best of the {counted(count, 'largest cluster')} on fitting rows"
-    yield Contender("regional", "the map of one of its regions, everywhere", 1, how, scores)
+    return slopes[best], starts[best], how
 
 
 def rules(

@@ -17,9 +17,7 @@ from torch import Tensor
 
 from gatewise.errors import WrongShape
 from gatewise.ir.network import INPUT
-from gatewise.numeric import as_float_dtype, as_tensor
-
-CPU = torch.device("cpu")
+from gatewise.numeric import as_device, as_float_dtype, as_tensor, device_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,10 +67,13 @@ class BilinearLayer:
         given |= {"bias": bias, "embedding": embedding, "embedding_bias": embedding_bias}
         kind = as_float_dtype(dtype)
         if isinstance(skip, bool | np.bool_):
-            given["skip"] = torch.eye(len(np.asarray(W)[0])) if skip else None
+            given["skip"] = torch.eye(len(W[0])) if skip else None
         if P is None:
             given["P"] = torch.eye(len(W))
-        held = {k: None if a is None else as_tensor(_still(a), kind, CPU) for k, a in given.items()}
+        there = device_of(W, V, P)
+        held = {
+            k: None if a is None else as_tensor(_still(a), kind, there) for k, a in given.items()
+        }
         return checked(BilinearLayer(**held, name=name))  # type: ignore[arg-type]
 
     @property
@@ -121,9 +122,11 @@ class BilinearLayer:
         y = (a * b) @ self.P.mT
         return plus(y if self.skip is None else y + x @ self.skip.mT, self.bias)
 
-    def to(self, dtype: torch.dtype | str) -> BilinearLayer:
-        """A copy in another float type."""
-        return self._each(lambda t: t.to(as_float_dtype(dtype)))
+    def to(self, dtype: torch.dtype | str | None = None, device: Any = None) -> BilinearLayer:
+        """A copy in another float type or on another device."""
+        kind = self.W.dtype if dtype is None else as_float_dtype(dtype)
+        there = self.W.device if device is None else as_device(device)
+        return self._each(lambda t: t.to(there, kind))
 
     def _each(self, change: Any) -> BilinearLayer:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}

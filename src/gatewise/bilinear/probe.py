@@ -42,7 +42,7 @@ def affine_map(net: Network, sources: Sequence[str], target: str, by_position: b
     if size * max(widths) > LARGEST:
         return None
     path = _between(net, sources, target)
-    zero = [torch.zeros(1, *s, dtype=net.dtype) for s in shapes]
+    zero = [torch.zeros(1, *s, dtype=net.dtype, device=net.device) for s in shapes]
     bias = _value(net, path, sources, zero, target, True)[0].reshape(*lead, size)
     weights = [
         _columns(net, path, sources, i, target, (*lead, width), (*lead, size))
@@ -64,12 +64,12 @@ def _columns(
 ) -> Tensor:
     """The image of the unit vectors of one source, the same at every position: (out, width)."""
     *lead, width = shape
-    eye = torch.eye(width, dtype=net.dtype)
+    eye = torch.eye(width, dtype=net.dtype, device=net.device)
     cells = math.prod(lead) * max(width, out[-1])
     parts = []
     for rows in eye.split(max(1, CHUNK // cells)):
         whole = rows.reshape(len(rows), *[1] * len(lead), width).expand(-1, *shape)
-        xs = [torch.zeros(len(rows), *net.shape(name), dtype=net.dtype) for name in sources]
+        xs = [eye.new_zeros(len(rows), *net.shape(name)) for name in sources]
         xs[which] = whole.reshape(len(rows), *net.shape(sources[which]))
         y = _value(net, path, sources, xs, target, False).reshape(len(rows), -1, out[-1])
         parts.append(y[:, 0])
@@ -79,9 +79,10 @@ def _columns(
 def _holds(net: Network, path: set[str], sources: Sequence[str], target: str, found: Map) -> bool:
     """Does the map, at every position, say what the network computes on random rows?"""
     rng = torch.Generator().manual_seed(0)
-    xs = [torch.randn(2, *net.shape(n), generator=rng, dtype=net.dtype) for n in sources]
+    drawn = [torch.randn(2, *net.shape(n), generator=rng, dtype=net.dtype) for n in sources]
+    xs = [x.to(net.device) for x in drawn]
     y = _value(net, path, sources, xs, target, True)
-    zero = torch.zeros((), dtype=net.dtype)
+    zero = torch.zeros((), dtype=net.dtype, device=net.device)
     pairs = list(zip(xs, found.weights, strict=True))
     said = sum((x @ w.mT for x, w in pairs), zero)
     size = sum((x.abs() @ w.abs().mT for x, w in pairs), zero)

@@ -223,7 +223,8 @@ def _require_entrywise(net: Network, node: Node) -> None:
     shapes = [net.shape(name) for name in node.inputs]
     if shapes[0] == shapes[1] == node.shape:
         generator = torch.Generator().manual_seed(0)
-        u, v = torch.randn(2, 2, *node.shape, generator=generator, dtype=net.dtype)
+        drawn = torch.randn(2, 2, *node.shape, generator=generator, dtype=net.dtype)
+        u, v = drawn.to(net.device)
         if torch.equal(node.kind(u, v), u * v):
             return
     raise NotBilinear(

@@ -10,7 +10,7 @@ from torch import Tensor
 from gatewise.bilinear.layer import BilinearLayer, folded, megabytes
 from gatewise.bilinear.quadratic import forms
 from gatewise.errors import DataError, WrongShape
-from gatewise.numeric import as_tensor
+from gatewise.numeric import as_tensor, device_of
 
 LARGEST = 4096.0  # megabytes a materialised tensor may take unless asked
 
@@ -21,7 +21,7 @@ def tensor_inner(U: Any, V: Any, j: int, k: int) -> Tensor:
     T[.. axes of U but j .., .. axes of V but k ..] = Σ_β U[.. β at j ..] V[.. β at k ..]
     (Sharkey 2023): u ·_11 v is a dot product, A ·_21 B a matrix product.
     """
-    a, b = (as_tensor(t, torch.float64, torch.device("cpu")) for t in (U, V))
+    a, b = (as_tensor(t, torch.float64, device_of(U, V)) for t in (U, V))
     if not (1 <= j <= a.ndim and 1 <= k <= b.ndim):
         raise WrongShape(
             f"axes are counted from 1: axis {j} of {a.ndim} and axis {k} of {b.ndim} do not exist"
@@ -64,7 +64,7 @@ def tensor(
             f"{size:,.0f} MB; raise `largest` above {largest:,.0f}, or use interaction(), "
             f"spectrum() or hosvd(), which never form it"
         )
-    C = whole.P if read_out else torch.eye(whole.hidden, dtype=whole.W.dtype)
+    C = whole.P if read_out else torch.eye(whole.hidden, dtype=whole.W.dtype, device=whole.W.device)
     B = torch.stack([(whole.W * c.unsqueeze(1)).mT @ whole.V for c in C])
     return (B + B.mT) / 2 if symmetric else B
 

@@ -115,6 +115,14 @@ def gated(network: Network | Gated) -> Gated:
     return Gated(network, found, _chain(kept), tuple(order))
 
 
+def on_host(network: Network | Gated) -> Gated:
+    """`gated` of it on the CPU, for analyses that work there wherever the network is."""
+    whole = gated(network)
+    if whole.network.device.type == "cpu":
+        return whole
+    return gated(whole.network.to(device="cpu"))
+
+
 def _read(network: Network, node: Node, fixed: set[str]) -> tuple[Site | None, tuple[str, ...]]:
     """The site that a node of the value side is, if any, and the values it is made of."""
     kind = node.kind
@@ -230,14 +238,14 @@ def masks(net: Network | Gated, rows: Pattern | Any) -> list[Tensor]:
     """One bool tensor (rows, *site.shape) for each site, from a pattern or from the rows."""
     whole = gated(net)
     seen = rows if isinstance(rows, Pattern) else pattern_of(whole, rows)
-    return [mask_of(site, seen) for site in whole.sites]
+    return [mask_of(site, seen, whole.network.device) for site in whole.sites]
 
 
-def mask_of(site: Site, seen: Pattern) -> Tensor:
-    """The mask of one site at the rows of a pattern."""
-    codes = seen.codes(site.gate)
+def mask_of(site: Site, seen: Pattern, device: torch.device | None = None) -> Tensor:
+    """The mask of one site at the rows of a pattern, on the device (None: the CPU)."""
+    codes = seen.codes(site.gate, device)
     plain = site.table == (False, True)
-    on = codes.bool() if plain else torch.tensor(site.table)[codes.long()]
+    on = codes.bool() if plain else torch.tensor(site.table, device=codes.device)[codes.long()]
     return on.reshape(-1, *site.shape)
 
 

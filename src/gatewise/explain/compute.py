@@ -70,7 +70,7 @@ def require_finite(index: Ids, *columns: Any) -> None:
     """Raise BadRows, naming the rows of `index`, where a per-row result is not finite."""
     good = np.ones(len(index), bool)
     for column in columns:
-        good &= np.isfinite(np.asarray(column)).reshape(len(index), -1).all(1)
+        good &= _finite_rows(column, len(index))
     if not good.all():
         bad = tuple(index[~good].tolist())
         raise BadRows(
@@ -79,6 +79,13 @@ def require_finite(index: Ids, *columns: Any) -> None:
             "with: repair or leave them out",
             bad,
         )
+
+
+def _finite_rows(column: Any, rows: int) -> NDArray[np.bool_]:
+    """(rows,) bool; a tensor is looked at where it is."""
+    if isinstance(column, torch.Tensor):
+        return np.asarray(column.isfinite().reshape(rows, -1).all(1).cpu().numpy())
+    return np.asarray(np.isfinite(np.asarray(column)).reshape(rows, -1).all(1))
 
 
 def require_range(weight: Floats, offset: Floats, ids: Ids, matrix: Matrix, base: Floats) -> None:
@@ -120,14 +127,18 @@ def certificate(
     offset: torch.Tensor,
     chosen: list[int],
     tell: Tell = quiet,
+    reach: torch.Tensor | None = None,
 ) -> tuple[Floats, Floats]:
     """Measured |W x + b - f(x)| and its bound, row by row: (rows, outputs) each.
 
     The bound is that of all patterns at once where gates are few, else that of the row's own.
+    reach (inputs,): the largest |x| of these rows and any others, by default of these.
     """
     errors, bounds = [], []
     flat = x.reshape(len(x), -1)
-    every = everywhere(found.network, chosen, torch.maximum(flat.amax(0), -flat.amin(0)))
+    if reach is None:
+        reach = torch.maximum(flat.amax(0), -flat.amin(0))
+    every = everywhere(found.network, chosen, reach)
     step = max(1, CHUNK_NUMBERS // weight[0].numel())
     for start in range(0, len(x), step):
         part = slice(start, min(start + step, len(x)))

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 
 from gatewise.errors import DataError
 from gatewise.explain.attribute import attribute
-from gatewise.explain.compute import deviation
+from gatewise.explain.compute import deviation, quiet
 from gatewise.explain.explanation import Explanation, explain
 from gatewise.explain.groups import groups_of
 from gatewise.explain.inputs import OnBadRows, inputs_of, reference_of, split_target
 from gatewise.explain.names import feature_names, pick_outputs
 from gatewise.ir.network import Network
 from gatewise.numeric import whole_number
+from gatewise.patterns.streaming import is_stored
+from gatewise.tables import listed
+
+if TYPE_CHECKING:
+    from gatewise.explain.cohorts.cohorts import Cohorts
+    from gatewise.explain.streaming.explaining import StreamedExplanation
+    from gatewise.patterns.streaming.parts import OnBadFiles
 
 Progress = Callable[[str, int, int], None]
+TOP = 1000  # clusters whose sums are kept
+STORED = {"out": None, "cohorts": None, "top": TOP, "on_bad_files": "raise"}
 
 
 class NetworkExplainer:
@@ -42,14 +52,63 @@ class NetworkExplainer:
         self.batch_size = None if batch_size is None else whole_number(batch_size, "batch_size")
         pick_outputs(network, output)  # refused now, and not after a table was read
 
+    @overload
+    def __call__(
+        self,
+        X: str | Path,
+        *,
+        target: str | None = None,
+        progress: Progress | None = None,
+        out: str | Path | None = None,
+        on_bad_files: OnBadFiles = "raise",
+        cohorts: Cohorts | None = None,
+        top: int = TOP,
+    ) -> StreamedExplanation: ...
+
+    @overload
     def __call__(
         self,
         X: Any,
         *,
         target: str | Sequence[Any] | None = None,
         progress: Progress | None = None,
+    ) -> Explanation: ...
+
+    def __call__(
+        self,
+        X: Any,
+        *,
+        target: str | Sequence[Any] | None = None,
+        progress: Progress | None = None,
+        out: str | Path | None = None,
+        on_bad_files: OnBadFiles = "raise",
+        cohorts: Cohorts | None = None,
+        top: int = TOP,
+    ) -> Explanation | StreamedExplanation:
+        """The Explanation of X, a table, an array or the path of one: see `explain`."""
+        how: dict[str, Any] = {"out": out, "cohorts": cohorts, "top": top}
+        how["on_bad_files"] = on_bad_files
+        if is_stored(X):
+            return self._streamed(X, target=target, progress=progress or quiet, **how)
+        others = [name for name, value in how.items() if value != STORED[name]]
+        if others:
+            raise DataError(
+                f"{listed([f'{name}=' for name in others])} is for tables in files, and this one "
+                "is in memory: leave it out, or give the path of a file or folder"
+            )
+        return self._explained(X, target, progress)
+
+    def _streamed(self, source: Any, **how: Any) -> StreamedExplanation:
+        from gatewise.explain.streaming.explaining import ask
+
+        own = {"output": self.output, "reference": self.reference, "groups": self.groups}
+        own |= {"margin": self.margin, "batch_size": self.batch_size}
+        own |= {"on_bad_rows": self.on_bad_rows, "background": self.background}
+        return ask(self.network, source, **own, **how)
+
+    def _explained(
+        self, X: Any, target: str | Sequence[Any] | None, progress: Progress | None
     ) -> Explanation:
-        """The Explanation of X, a table or an array: see `explain`."""
         table, truth, name = split_target(X, target)
         matrix = inputs_of(self.network, table, self.on_bad_rows)
         groups_of(self.network, feature_names(self.network, matrix), self.groups)

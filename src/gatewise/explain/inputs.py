@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gatewise.errors import DataError
+from gatewise.errors import DataError, EmptyData
 from gatewise.explain.compute import Floats
 from gatewise.explain.names import feature_names
 from gatewise.explain.references import mask_of, reference_row
@@ -96,6 +96,8 @@ def _labels(target: Any, rows: int | None) -> NDArray[Any]:
             f"target has {counted(len(values), 'value')} for {counted(rows, 'row')} of data: "
             "give one value a row"
         )
+    if not len(values):
+        raise EmptyData("the data hold 0 rows: give at least one")
     _require_one_kind(target, values)
     return values
 

@@ -123,18 +123,22 @@ def from_baselines(
 def asked(
     source: Explanation | Network, X: Any, output: Sequence[int | str] | int | str | None
 ) -> tuple[Network, Matrix, list[int], tuple[str, ...]]:
-    """The network, the rows, and positions and names of the outputs that a question is about."""
+    """The network, the rows, and positions and names of the outputs that a question is about.
+
+    The network is on the CPU: lines are walked and summed there.
+    """
     if isinstance(source, Network):
         if X is None:
             raise EmptyData("a network has no rows of its own: give them as X")
-        return source, rows_of(source, X), *pick_outputs(source, output)
+        return source.to(device="cpu"), rows_of(source, X), *pick_outputs(source, output)
+    network = source.network.to(device="cpu")
     matrix = source.matrix if X is None else rows_of(source.network, X)
     if output is None:
-        return source.network, matrix, list(source.outputs), source.output_names
+        return network, matrix, list(source.outputs), source.output_names
     several = list(output) if isinstance(output, list | tuple) else [output]
     held = [output_index(o, source.output_names) for o in several]
     chosen, names = source.outputs, source.output_names
-    return source.network, matrix, [chosen[k] for k in held], tuple(names[k] for k in held)
+    return network, matrix, [chosen[k] for k in held], tuple(names[k] for k in held)
 
 
 def rows_of(network: Network, X: Any) -> Matrix:

@@ -46,7 +46,8 @@ def pick_outputs(
 
 
 def output_index(asked: Any, names: Sequence[str], where: str = "the network has") -> int:
-    """A whole number is a position; a text is a name, or else a position written out.
+    """A whole number is a position, one below 0 from the end; a text is a name, or else a position
+    written out, counted from 0.
 
     where: says whose names they are, where they are not the network's.
     """
@@ -62,9 +63,9 @@ def output_index(asked: Any, names: Sequence[str], where: str = "the network has
 
 
 def whole(asked: Any) -> int | None:
-    """A whole number, also one written out; None for anything else."""
+    """A whole number, also one written out in digits; None for anything else."""
     if isinstance(asked, str):
-        return int(asked) if re.fullmatch(r"-?[0-9]{1,9}", asked) else None
+        return int(asked) if re.fullmatch(r"[0-9]{1,9}", asked) else None
     if isinstance(asked, bool | np.bool_):
         return None
     try:

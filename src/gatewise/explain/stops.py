@@ -131,7 +131,7 @@ def stops(
     """
     picked = _rows(exp, rows)
     o = output_index(output, exp.output_names)
-    network = exp.network.to(torch.float64)
+    network = exp.network.to(torch.float64, "cpu")
     x, ids = torch.from_numpy(exp.data[picked]), exp.ids[picked]
     scale = torch.from_numpy(exp.scale if exp.scale.any() else np.ones_like(exp.scale))
     home = exp.census.pattern[ids]

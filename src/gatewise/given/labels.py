@@ -243,7 +243,8 @@ def winners(scores: Floats) -> NDArray[np.int64]:
 
 
 def quality(found: Any, y: Any, labels: bool) -> float:
-    """The share of labels that are right, or R2 = 1 - |found - y|^2 / |y - mean y|^2."""
+    """The share of labels that are right, or R2 = 1 - |found - y|^2 / |y - mean y|^2 (NaN where y
+    is constant but for rounding)."""
     said = np.asarray(found)
     if labels:
         truth = column_of(y, len(said))
@@ -258,7 +259,8 @@ def quality(found: Any, y: Any, labels: bool) -> float:
         raise WrongShape(f"predictions have shape {said.shape}, and y has {numbers.shape}")
     off = ((said.reshape(numbers.shape) - numbers) ** 2).sum()
     spread = ((numbers - numbers.mean(0)) ** 2).sum()
-    return float(1 - off / spread) if spread else float("nan")
+    rounding = ((CONSTANT * np.abs(numbers)) ** 2).sum()
+    return float(1 - off / spread) if spread > rounding else float("nan")
 
 
 # -- columns --

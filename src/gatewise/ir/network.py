@@ -26,7 +26,7 @@ from gatewise.ir.kinds import (
     settings,
     tensors,
 )
-from gatewise.numeric import as_float_dtype, as_tensor
+from gatewise.numeric import as_device, as_float_dtype, as_tensor, require_float32
 
 T = TypeVar("T")
 INPUT = "input"
@@ -119,9 +119,9 @@ class Network:
         whole = with_head(self)
         return whole(X)
 
-    def rows(self, X: Any) -> Tensor:
-        """X as a (rows, *input_shape) tensor of the network's dtype, on its device."""
-        x = as_tensor(X, self.dtype, self.device)
+    def rows(self, X: Any, device: torch.device | None = None) -> Tensor:
+        """X as a (rows, *input_shape) tensor of the network's dtype, on its device or another."""
+        x = as_tensor(X, self.dtype, device or self.device)
         if x.ndim < 2 or math.prod(x.shape[1:]) != self.inputs:
             raise WrongShape(
                 f"the network takes rows of {self.inputs} inputs, shape (rows, {self.inputs})"
@@ -130,11 +130,16 @@ class Network:
         return x.reshape(-1, *self.input_shape)
 
     def to(self, dtype: torch.dtype | str | None = None, device: Any = None) -> Network:
-        """A copy in another float type or on another device; self when nothing changes."""
+        """A copy in another float type or on another device; self when nothing changes.
+
+        The device is the one that analyses of this network work on.
+        """
         dtype = self.dtype if dtype is None else as_float_dtype(dtype)
-        device = torch.device(device or self.device)
+        device = self.device if device is None else as_device(device)
         if (dtype, device) == (self.dtype, self.device):
             return self
+        if dtype == torch.float32:
+            require_float32(device, any(n.layer.startswith("Conv") for n in self.nodes))
         return dataclasses.replace(
             self,
             nodes=tuple(_cast(n, dtype, device) for n in self.nodes),

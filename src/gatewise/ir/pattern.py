@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,12 +70,10 @@ class Pattern:
         return len(self.bits)
 
     def __getitem__(self, rows: slice | NDArray[np.int64] | Tensor) -> Pattern:
-        return Pattern(
-            np.atleast_2d(
-                self.bits[np.asarray(rows)] if not isinstance(rows, slice) else self.bits[rows]
-            ),
-            self.fields,
-        )
+        if isinstance(rows, slice):
+            return Pattern(self.bits[rows], self.fields)
+        where = np.asarray(rows.cpu() if isinstance(rows, Tensor) else rows)
+        return Pattern(np.atleast_2d(self.bits[where]), self.fields)
 
     def __iter__(self) -> Iterator[str]:
         return (f.name for f in self.fields)
@@ -84,10 +83,15 @@ class Pattern:
         """Number of gate units."""
         return sum(f.units for f in self.fields)
 
-    def codes(self, name: str) -> Tensor:
-        """(rows, *shape) codes of one gate: bool when it has two branches, else integers."""
+    def codes(self, name: str, device: torch.device | None = None) -> Tensor:
+        """(rows, *shape) codes of one gate: bool when it has two branches, else integers.
+
+        device: where they are wanted; they go there packed and are unpacked there.
+        """
         field = next(f for f in self.fields if f.name == name)
         packed = np.ascontiguousarray(self.bits[:, field.start : field.stop])
+        if device is not None and device.type != "cpu":
+            return unpacked(torch.from_numpy(packed).to(device), field)
         flat = np.unpackbits(packed, axis=1, count=field.units * field.width)
         if field.width == 1:
             return torch.from_numpy(flat.view(bool)).reshape(-1, *field.shape)
@@ -116,19 +120,77 @@ def _undo(flat: NDArray[np.uint8], field: Field) -> NDArray[np.int64]:
 
 
 class Packer:
-    """Collects the codes of one batch, gate by gate, into packed rows (a builder, not a value)."""
+    """Collects the codes of one batch, gate by gate, into packed rows (a builder, not a value).
+
+    Codes on another device than the CPU are packed there: `there`, uint8 (rows, bytes).
+    """
 
     def __init__(self, fields: Layout, rows: int) -> None:
         self.fields = {f.name: f for f in fields}
-        self.bits = np.zeros((rows, row_bytes(fields)), np.uint8)
+        self.shape = (rows, row_bytes(fields))
+        self.there: Tensor | None = None
+        self._bits: NDArray[np.uint8] | None = None
+
+    @property
+    def on_host(self) -> bool:
+        """Have the bits been asked for, or been packed, on the host? They may be written there."""
+        return self._bits is not None
+
+    @property
+    def bits(self) -> NDArray[np.uint8]:
+        """uint8 (rows, bytes) on the host; asked for once all gates have been put."""
+        if self._bits is None:
+            there = self.there
+            self._bits = np.zeros(self.shape, np.uint8) if there is None else there.cpu().numpy()
+        return self._bits
 
     def put(self, name: str, codes: Tensor) -> None:
         """Store the (rows, *shape) codes of one gate."""
         field = self.fields[name]
-        flat = codes.reshape(len(codes), -1).cpu().numpy()
+        flat = codes.reshape(len(codes), math.prod(codes.shape[1:]))
         if flat.shape[1] != field.units:
             raise InternalError(f"gate '{name}' has {field.units} units, got {flat.shape[1]}")
-        if field.width > 1:
-            shifts = np.arange(field.width - 1, -1, -1)
-            flat = ((flat[:, :, None].astype(np.int64) >> shifts) & 1).reshape(len(flat), -1)
-        self.bits[:, field.start : field.stop] = np.packbits(flat.astype(bool, copy=False), axis=1)
+        if codes.device.type == "cpu":
+            self.bits[:, field.start : field.stop] = _packed_here(flat.numpy(), field.width)
+            return
+        if self.there is None:
+            self.there = torch.zeros(*self.shape, dtype=torch.uint8, device=codes.device)
+        self.there[:, field.start : field.stop] = packed(flat, field.width)
+
+
+def _packed_here(flat: NDArray[Any], width: int) -> NDArray[np.uint8]:
+    if width > 1:
+        shifts = np.arange(width - 1, -1, -1)
+        bits = (flat[:, :, None].astype(np.int64) >> shifts) & 1
+        flat = bits.reshape(len(flat), width * flat.shape[1])
+    return np.packbits(flat.astype(bool, copy=False), axis=1)
+
+
+# -- the same bits by torch, on the device that holds the codes --
+
+
+def packed(codes: Tensor, width: int) -> Tensor:
+    """uint8 (rows, bytes): codes (rows, units) in `width` bits each, the first bit the highest."""
+    bits = codes.to(torch.uint8) if width == 1 else digits(codes, width).flatten(1)
+    bits = torch.nn.functional.pad(bits, (0, -bits.shape[1] % 8))
+    bits = bits.reshape(len(bits), bits.shape[1] // 8, 8)
+    weights = 1 << torch.arange(7, -1, -1, dtype=torch.uint8, device=codes.device)
+    whole: Tensor = (bits * weights).sum(-1, dtype=torch.uint8)
+    return whole
+
+
+def digits(codes: Tensor, width: int) -> Tensor:
+    """(rows, units, width) binary digits, the highest first."""
+    kind = torch.uint8 if width <= 8 else torch.int64
+    shifts = torch.arange(width - 1, -1, -1, device=codes.device, dtype=kind)
+    return ((codes.to(kind).unsqueeze(-1) >> shifts) & 1).to(torch.uint8)
+
+
+def unpacked(bits: Tensor, field: Field) -> Tensor:
+    """(rows, *shape): the codes in one gate's bytes (rows, bytes), as `Pattern.codes` gives."""
+    flat = digits(bits, 8).flatten(1)[:, : field.units * field.width]
+    if field.width == 1:
+        return flat.bool().reshape(-1, *field.shape)
+    weights = 1 << torch.arange(field.width - 1, -1, -1, device=bits.device)
+    codes = (flat.reshape(len(flat), field.units, field.width) * weights).sum(-1)
+    return codes.reshape(-1, *field.shape)

@@ -20,6 +20,7 @@ from gatewise.linear.freeze import freeze
 from gatewise.numeric import as_tensor, gamma, underflow, unit_roundoff
 
 CHUNK_BYTES = 16 << 20  # of gate slopes and cotangents alive at once: what fits the caches
+THERE_BYTES = 512 << 20  # the same on a GPU, whose cores are many and caches small
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +69,7 @@ class AffineMap:
     @property
     def offset(self) -> Tensor:
         """b: (rows, outputs)."""
-        zero = torch.zeros(len(self), self.network.inputs, dtype=self.network.dtype)
-        return self.mv(zero)
+        return self.mv(self._empty(self.network.inputs).zero_())
 
     def bound(self, x: Any) -> Tensor:
         """How far W x + b, as computed, can be from f(x), as computed, for x in the region.
@@ -114,7 +114,8 @@ def chunk_rows(network: Network, vectors: int) -> int:
     sizes = [network.inputs, *(node_size(n.shape) for n in network.nodes)]
     slopes = sum(node_size(n.shape) for n in network.gates)
     itemsize = torch.empty((), dtype=network.dtype).element_size()
-    return max(1, CHUNK_BYTES // (itemsize * (slopes + 3 * vectors * max(sizes))))
+    room = CHUNK_BYTES if network.device.type == "cpu" else THERE_BYTES
+    return max(1, room // (itemsize * (slopes + 3 * vectors * max(sizes))))
 
 
 def node_size(shape: tuple[int, ...]) -> int:

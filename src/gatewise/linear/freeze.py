@@ -35,7 +35,7 @@ def _decided(node: Node, pattern: Pattern, constants: dict[str, Tensor], network
     """The node with its branch chosen, or its fixed side put in; an Affine as it is."""
     kind = node.kind
     if isinstance(kind, Pieces | Winner):
-        codes = pattern.codes(node.name).to(network.device)
+        codes = pattern.codes(node.name, network.device)
         return dataclasses.replace(node, kind=kind.branch(codes))
     if isinstance(kind, Product):
         side = 0 if node.inputs[0] in constants else 1

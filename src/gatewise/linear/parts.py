@@ -14,6 +14,7 @@ from gatewise.ir.kinds import Affine, Shape, scale
 from gatewise.ir.network import INPUT, Network, Node
 from gatewise.linear.chains import F64, Factor, scaled, times_power
 from gatewise.linear.collapse import collapse
+from gatewise.linear.folding.axes import multiplies, weight_of
 from gatewise.linear.spectra import Layer
 
 MOST = 1 << 26  # numbers in W: half a gigabyte
@@ -108,25 +109,26 @@ def _matrix(node: Node, shape: Shape) -> Tensor | None:
     kind = node.kind
     assert isinstance(kind, Affine)
     n, m = math.prod(shape), math.prod(node.shape)
-    held = [w for w in kind.weights if w.is_floating_point()]
-    if kind.batched or n * m > MOST or len(held) != len(kind.weights) or len(held) > 1:
+    if kind.batched or n * m > MOST:
         return None
-    if not held or kind.rule is scale:
-        if n != m or n * m > DIAGONAL:
-            return None
-        diagonal = kind.linear(torch.ones(1, *shape, dtype=F64)).reshape(-1)
-        W = diagonal.diag()
-    elif tuple(held[0].shape) == (m, n):
-        W = held[0]
-    else:
+    v = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0), dtype=F64)
+    w = weight_of(kind)
+    if w is None or kind.rule is scale:
+        return _diagonal(kind, v) if n == m and n * m <= DIAGONAL else None
+    if tuple(w.shape) != (m, n):
         return None
-    generator = torch.Generator().manual_seed(0)
-    v = torch.rand(2, *shape, generator=generator, dtype=F64)
-    top = float(W.abs().max()) if W.numel() else 0.0
+    top = float(w.abs().max()) if w.numel() else 0.0
     down = math.ldexp(1.0, -math.frexp(top)[1]) if 0 < top < math.inf else 1.0
-    theirs = dataclasses.replace(kind, weights=tuple(w * down for w in kind.weights)).linear(v)
-    ours = v.reshape(2, -1) @ (W * (down if held else 1.0)).T
-    return W if torch.allclose(theirs.reshape(2, -1), ours, rtol=1e-11, atol=1e-12 * n) else None
+    return w if multiplies(kind, w * down, v) else None
+
+
+def _diagonal(kind: Affine, v: Tensor) -> Tensor | None:
+    """diag(s) where L v = s v entry by entry, perhaps under another shape."""
+    if kind.weights and kind.rule is not scale:
+        return None
+    s = kind.linear(torch.ones_like(v[:1])).reshape(-1)
+    theirs = kind.linear(v).reshape(2, -1)
+    return s.diag() if torch.allclose(theirs, v.reshape(2, -1) * s, rtol=1e-11, atol=0) else None
 
 
 def layer_of(node: Node, part: Network) -> Layer | None:

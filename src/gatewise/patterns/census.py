@@ -18,6 +18,7 @@ from gatewise.linear.affine_map import AffineMap
 from gatewise.numeric import whole_number
 from gatewise.patterns.hashing import group, names
 from gatewise.patterns.observe import Observer, default_batch
+from gatewise.patterns.on_device import fed, tally
 
 MERGE_ROWS = 65_536  # distinct patterns to wait for before the first merge
 Ids = NDArray[np.int64]
@@ -101,8 +102,9 @@ def census(
     step = batch_size or default_batch(exact)
     whole: list[Census] = []
     waiting: list[Census] = []
-    for start in range(0, len(x), step):
-        batch = x[start : start + step].to(exact.device, exact.dtype)
+    for start, batch in zip(
+        range(0, len(x), step), fed(x.split(step), exact.device, exact.dtype), strict=True
+    ):
         waiting.append(_single(network, observer, batch))
         if sum(map(len, waiting)) > max(map(len, whole), default=MERGE_ROWS):
             whole, waiting = [_merge([*whole, *waiting])], []
@@ -114,6 +116,12 @@ def census(
 def _single(network: Network, observer: Observer, x: Tensor) -> Census:
     """The census of one batch, clusters in order of hash."""
     seen = observer(x)
+    there = seen.packer.there
+    if there is not None and not seen.packer.on_host:  # no row was settled on the host
+        t = tally(there)
+        assert t.inverse is not None
+        pattern = Pattern(t.bits, observer.fields)
+        return Census(network, t.inverse, t.counts, t.first, pattern, seen.undecided, seen.output)
     found = group(seen.pattern.bits)
     counts = np.bincount(found.inverse, minlength=len(found.first))
     return Census(

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gatewise.ir.kinds import Affine, Pieces, Shape, Winner, pull
-from gatewise.ir.network import INPUT, Network, Node, fold
+from gatewise.ir.network import Network, Node, fold
 from gatewise.ir.pattern import Packer, layout, row_bytes
+from gatewise.patterns import fixed_point
 from gatewise.patterns.dyadic import Dyadic, Rows, dyadic, join, sparse
 
 BUDGET = 300_000  # products a row
@@ -48,27 +49,39 @@ def rational(network: Network, budget: int | None = None) -> Rational | None:
     A sum that rounds with no weight of its own has none (a mean: 1/3 is no float), nor has a rule
     that multiplies two weights (their product is rounded when the rule is read off).
     """
+    budget = BUDGET if budget is None else budget
+    if not all(_possible(network, node, budget) for node in network.nodes):
+        return None  # before anything is read off
     network = network.to(device="cpu")
-    shapes = {n.name: n.shape for n in network.nodes} | {INPUT: network.input_shape}
     rows: dict[str, Rows] = {}
+    cost = 1
     for node in network.nodes:
-        kind = node.kind
-        if isinstance(kind, Affine):
-            inputs = [shapes[name] for name in node.inputs]
-            entries = math.prod(node.shape) * sum(math.prod(s) for s in inputs)
-            if not _readable(kind) or entries > ENTRIES:
+        if isinstance(node.kind, Affine):
+            rows[node.name] = _read(node.kind, node.shape, _shapes(network, node))
+            cost += len(rows[node.name].column)
+            if cost > budget:
                 return None
-            rows[node.name] = _read(kind, node.shape, inputs)
-        elif not isinstance(kind, Pieces | Winner):
-            return None
-    exact = Rational(network, rows)
-    return exact if exact.cost <= (BUDGET if budget is None else budget) else None
+    return Rational(network, rows)
+
+
+def _shapes(network: Network, node: Node) -> list[Shape]:
+    return [network.shape(name) for name in node.inputs]
+
+
+def _possible(network: Network, node: Node, budget: int) -> bool:
+    """A kind with exact values, whose rows are not too many to be read off."""
+    kind = node.kind
+    if not isinstance(kind, Affine):
+        return isinstance(kind, Pieces | Winner)
+    entries = math.prod(node.shape) * sum(math.prod(s) for s in _shapes(network, node))
+    held = sum(int(w.count_nonzero()) for w in kind.weights if w.is_floating_point())
+    return entries <= ENTRIES and held <= budget and _readable(kind)
 
 
 def _readable(kind: Affine) -> bool:
     """The transpose gives the rows of L without rounding."""
     weights = [w for w in kind.weights if w.is_floating_point()]
-    if kind.terms and not weights:
+    if kind.terms and kind.terms_back and not weights:
         return False
     return sum(not _powers_of_two(w) for w in weights) <= 1
 
@@ -89,14 +102,15 @@ def _read(kind: Affine, shape: Shape, inputs: list[Shape]) -> Rows:
 def settle(network: Network, x: Tensor) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Packed patterns of the rows of x (rows, *input_shape), and which rows have been decided.
 
-    Equal rows are decided once; rows beyond the budget, and networks with no exact value, are not.
+    Equal rows are decided once; those beyond the budget are not. A network with no exact value, or
+    too many products, is taken to fixed point.
     """
     fields = layout(network)
     bits = np.zeros((len(x), row_bytes(fields)), np.uint8)
     done = np.zeros(len(x), bool)
     exact = rational(network) if len(x) else None
     if exact is None:
-        return bits, done
+        return fixed_point.settle(network, x)
     distinct, inverse = torch.unique(x.cpu(), dim=0, return_inverse=True)
     step = max(1, TOGETHER // exact.cost)
     most = AT_ONCE // exact.cost

@@ -16,19 +16,26 @@ from gatewise.ir.network import Network, Node, fold
 from gatewise.ir.pattern import Layout, Packer, Pattern, layout
 from gatewise.ir.rounding import Enclosure, enclose_node, undecided
 from gatewise.patterns.exact import settle
+from gatewise.patterns.on_device import fed
 from gatewise.patterns.thresholds import thresholds
 from gatewise.patterns.ties import Ties
 
 BATCH_BYTES = 1 << 22  # of one value at the widest node: a few of them fit the last-level cache
+THERE_BYTES = 1 << 28  # the same on a GPU, whose cores are many
 
 
 @dataclass(frozen=True, eq=False)
 class Observed:
-    """outputs (rows, outputs); their rounding bound where it was needed; units in doubt a row."""
+    """outputs (rows, outputs); codes, packed where the network is; units in doubt a row."""
 
     output: Tensor
-    pattern: Pattern
+    packer: Packer
     undecided: NDArray[np.int64]
+
+    @property
+    def pattern(self) -> Pattern:
+        """The patterns, on the host: they come when they are asked for."""
+        return Pattern(self.packer.bits, tuple(self.packer.fields.values()))
 
 
 class Observer:
@@ -92,9 +99,8 @@ def observe_fast(network: Network, fields: Layout, x: Tensor) -> tuple[Observed,
         return kind(*xs)
 
     output = fold(network, x, step)[network.output]
-    pattern = Pattern(packer.bits, fields)
     nothing = np.zeros(len(x), np.int64)
-    return Observed(output.reshape(len(x), -1), pattern, nothing), flagged
+    return Observed(output.reshape(len(x), -1), packer, nothing), flagged
 
 
 def _near(kind: Pieces | Winner, xs: list[Tensor], codes: Tensor, limit: Tensor) -> Tensor | None:
@@ -130,14 +136,15 @@ def observe_running(network: Network, fields: Layout, x: Tensor) -> Observed:
         return enclose_node(node, xs)
 
     output = fold(network, Enclosure(x, torch.zeros_like(x)), step)[network.output].value
-    return Observed(output.reshape(len(x), -1), Pattern(packer.bits, fields), doubts)
+    return Observed(output.reshape(len(x), -1), packer, doubts)
 
 
 def pattern(network: Network, x: Tensor) -> Pattern:
     """The pattern of every row of x (rows, *input_shape): decided as the census decides it."""
     exact = network.to(torch.float64)
     observer, step = Observer(exact), default_batch(exact)
-    parts = [observer(part.to(torch.float64)).pattern.bits for part in x.split(step)]
+    batches = fed(x.split(step), exact.device, exact.dtype)
+    parts = [observer(part).pattern.bits for part in batches]
     return Pattern(np.concatenate(parts), observer.fields)
 
 
@@ -145,4 +152,5 @@ def default_batch(network: Network) -> int:
     """Rows a batch so that a value at the widest node takes about BATCH_BYTES."""
     widest = max([network.inputs, *(math.prod(n.shape) for n in network.nodes)])
     itemsize = torch.empty((), dtype=network.dtype).element_size()
-    return max(1, BATCH_BYTES // (itemsize * widest))
+    room = BATCH_BYTES if network.device.type == "cpu" else THERE_BYTES
+    return max(1, room // (itemsize * widest))

@@ -17,14 +17,20 @@ from gatewise.ir.network import Network, Node, fold
 from gatewise.ir.rounding import Enclosure, exact_branches
 from gatewise.numeric import gamma, underflow
 
+Rounding = torch.dtype | None
+ROOM = 1e-6  # of a dtype's largest number: no sum below it overflows
 SLACK = 1.001  # pays for rounding in the thresholds themselves, and keeps them above `enclose`'s
 
 
-def thresholds(network: Network, reach: Tensor) -> Mapping[str, Tensor]:
+def thresholds(
+    network: Network, reach: Tensor, *, start: Tensor | None = None, rounding: Rounding = None
+) -> Mapping[str, Tensor]:
     """For each gate the largest error its inputs can carry when |x| <= reach (1, *input_shape).
 
     (1, *shape of its input) for Pieces; for a Winner, twice the largest error of any candidate.
     Valid for rows in which no earlier unit was undecided: the others are flagged anyway.
+    start: the error of x (none); rounding: of another dtype than the network's, to which its
+    weights are rounded, too. Infinite from where a value may come near that dtype's largest.
     """
     found: dict[str, Tensor] = {}
 
@@ -33,19 +39,29 @@ def thresholds(network: Network, reach: Tensor) -> Mapping[str, Tensor]:
             found[node.name] = SLACK * xs[0].error
         if isinstance(node.kind, Winner):
             found[node.name] = 2 * SLACK * torch.stack([x.error.amax() for x in xs]).amax()
-        return largest(node, xs)
+        return _within(largest(node, xs, rounding), rounding)
 
-    fold(network, Enclosure(reach, torch.zeros_like(reach)), step)
+    begin = Enclosure(reach, torch.zeros_like(reach) if start is None else start)
+    found[network.output] = fold(network, _within(begin, rounding), step)[network.output].error
     return found
 
 
-def largest(node: Node, xs: list[Enclosure]) -> Enclosure:
+def _within(found: Enclosure, rounding: Rounding) -> Enclosure:
+    """The same, with an infinite error where the sums of another dtype may overflow."""
+    if rounding is None:
+        return found
+    far = ~(found.value + found.error < ROOM * torch.finfo(rounding).max)
+    return Enclosure(found.value, found.error.masked_fill(far, torch.inf))
+
+
+def largest(node: Node, xs: list[Enclosure], rounding: Rounding = None) -> Enclosure:
     """The largest |value| and error a node can have, from those of its inputs."""
-    kind, dtype = node.kind, xs[0].value.dtype
+    kind, dtype = node.kind, rounding or xs[0].value.dtype
     if isinstance(kind, Affine):
-        return _affine(kind.absolute(), xs)
+        return _affine(kind.absolute(), xs, rounding)
     if isinstance(kind, Pieces):
-        return on_branches(kind, xs[0], kind.slopes.abs().amax(0), kind.offsets.abs().amax(0))
+        slope, offset = kind.slopes.abs().amax(0), kind.offsets.abs().amax(0)
+        return on_branches(kind, xs[0], slope, offset, rounding)
     if isinstance(kind, Winner):
         both = [_widest(kind, [getattr(x, part) for x in xs]) for part in ("value", "error")]
         return Enclosure(*both)
@@ -57,23 +73,31 @@ def largest(node: Node, xs: list[Enclosure]) -> Enclosure:
     return _unknown(kind, node, xs)
 
 
-def on_branches(kind: Pieces, z: Enclosure, slope: Tensor, offset: Tensor) -> Enclosure:
+def on_branches(
+    kind: Pieces, z: Enclosure, slope: Tensor, offset: Tensor, rounding: Rounding = None
+) -> Enclosure:
     """Behind a gate, from the largest |slope| and |offset| of the branches to reckon with."""
     # where every branch is flat nothing comes through, not even an infinite error
     value = (slope * z.value).masked_fill(slope == 0, 0) + offset
     error = (slope * z.error).masked_fill(slope == 0, 0)
     if not exact_branches(kind):
-        error = error + gamma(4, value.dtype) * value + underflow(1, value.dtype)
+        dtype = rounding or value.dtype
+        error = error + gamma(4, dtype) * value + underflow(1, dtype)
     return Enclosure(value, error)
 
 
-def _affine(kind: Affine, xs: list[Enclosure]) -> Enclosure:
-    g = gamma(2 * kind.terms + 4, xs[0].value.dtype)
+def _affine(kind: Affine, xs: list[Enclosure], rounding: Rounding) -> Enclosure:
+    if rounding is None:
+        dtype = xs[0].value.dtype
+        g = gamma(2 * kind.terms + 4, dtype)
+    else:  # this bound itself is computed more closely: products, bias, and weights once each
+        dtype = rounding
+        g = gamma(kind.terms + 2 + len(kind.weights), dtype)
     value = kind(*(x.value for x in xs)) * (1 + g)
     if kind.terms == 0 and kind.bias is None:
         return Enclosure(value, kind.linear(*(x.error for x in xs)))
     error = (1 + g) * kind.linear(*(x.error + g * x.value for x in xs))
-    error = error + underflow(kind.terms, value.dtype)
+    error = error + underflow(kind.terms, dtype)
     return Enclosure(value, error if kind.bias is None else error + g * kind.bias)
 
 

@@ -19,7 +19,7 @@ def read(
     example: Any = None,
     *,
     dtype: torch.dtype | str = torch.float64,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
     output: int | str | None = None,
     feature_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
@@ -33,7 +33,8 @@ def read(
     told from the model. output: which one, where the model returns several.
     classes: the labels of a classifier, in order: one an output (its logit), or the two that one
     output tells apart, (no, yes). A scikit-learn classifier says its own.
-    dtype, device: what the Network computes in; the model is copied, never changed.
+    dtype, device: what the Network computes in, and where: every analysis of it works there
+    (default: where a Network is, the CPU for other models). The model is copied, never changed.
     Raises ModelError (UnsupportedLayer, UnsafeModel, CorruptModel, ReadingMismatch).
     """
     chosen = as_float_dtype(dtype)

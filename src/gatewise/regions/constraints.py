@@ -29,7 +29,7 @@ class Frozen:
 
     def codes(self, name: str) -> Tensor:
         """(P, 1, *shape)."""
-        return self.pattern.codes(name).to(self.source.device).unsqueeze(1)
+        return self.pattern.codes(name, self.source.device).unsqueeze(1)
 
 
 def frozen(network: Network, pattern: Pattern) -> Frozen:

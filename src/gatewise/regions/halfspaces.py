@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,8 @@ from gatewise.patterns.observe import pattern as pattern_of
 from gatewise.regions.constraints import Frozen, frozen, magnitude, slack, spread, strict, visit
 from gatewise.regions.margins import batch_rows, margins
 from gatewise.regions.norms import plan
+
+MOST_BYTES = 8 << 30  # of the rows of one region
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +88,7 @@ class Region:
         if not -len(self) <= index < len(self):
             raise DataError(f"there are {len(self)} regions, counted from 0; got index {index}")
         index %= len(self)
+        _require_room(self.network)
         return _halfspaces(frozen(self.network, self.pattern[index : index + 1]))
 
     def verdict(self, X: Any) -> Tensor:
@@ -98,12 +102,11 @@ class Region:
         )
         open_ = (answer == 0).any(1).nonzero().flatten().tolist()
         exact = rational(self.network.to(torch.float64)) if open_ else None
-        if exact is None:
-            return answer
-        for i in open_[: affordable(exact)]:
-            home = self.pattern[i : i + 1]
-            x = points[i].reshape(1, -1, *self.network.input_shape)
-            answer[i] = _verdict(frozen(self.network, home), x, zero_rows(exact, home))[0]
+        if exact is not None:
+            for i in open_[: affordable(exact)]:
+                home = self.pattern[i : i + 1]
+                x = points[i].reshape(1, -1, *self.network.input_shape)
+                answer[i] = _verdict(frozen(self.network, home), x, zero_rows(exact, home))[0]
         return self._settled(answer, points)
 
     def _settled(self, answer: Tensor, points: Tensor) -> Tensor:
@@ -163,6 +166,18 @@ class Region:
         for start in range(0, len(self), step):
             part = slice(start, start + step)
             yield self[part], points[part].reshape(-1, points.shape[1], *self.network.input_shape)
+
+
+def _require_room(network: Network) -> None:
+    """Refuse rows that take more memory than a machine has to spare."""
+    rows = sum(math.prod(n.shape) for n in network.gates)
+    size = 3 * 8 * rows * network.inputs  # as values of the gates, as rows, and joined
+    if size > MOST_BYTES:
+        raise DataError(
+            f"the half-spaces of a region of this network are {rows:,} rows or more of "
+            f"{network.inputs:,} numbers, {size / 2**30:,.0f} GiB: ask .verdict(X) whether points "
+            "are inside, or .map for its affine map"
+        )
 
 
 def region(network: Network, x: Tensor, box: tuple[Tensor, Tensor] | None = None) -> Region:

@@ -10,20 +10,25 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from gatewise.errors import DataError
 from gatewise.ir.kinds import Affine, Pieces, Winner, pull, push
 from gatewise.ir.network import INPUT, Network, Node, fold
 from gatewise.ir.pattern import Pattern
 from gatewise.linear.affine_map import chunk_rows
 from gatewise.linear.freeze import freeze
+from gatewise.numeric import first_least, places_of
+from gatewise.patterns.fixed_point import products
 from gatewise.regions.constraints import Frozen, frozen, slack, visit
 from gatewise.regions.norms import KINDS, Plan, row_norms
 
+CHUNK_COLUMNS = 1 << 25  # numbers before all gates together, of the images of unit vectors
+A_ROW = 2 * 10**12  # products for one row, some minutes: beyond it a margin is refused by name
 CHUNK = 400_000  # numbers in one value of a chunk: a few such values fit the last-level cache
 COARSE = 1 + 1e-5  # pays for rounding in float32, in which walls are left out
 LEVEL = 1e-12  # distances that differ by no more are one
@@ -50,7 +55,7 @@ class Homes:
 
     def codes(self, name: str) -> Tensor:
         """(P, 1, *shape)."""
-        return self.pattern.codes(name).to(self.source.device).unsqueeze(1)
+        return self.pattern.codes(name, self.source.device).unsqueeze(1)
 
     def slope(self, gate: Node) -> Tensor:
         """(P, n) of the branch that each unit of a gate is on."""
@@ -112,8 +117,19 @@ def _nearest(p: Plan, r: Homes, home: Tensor, who: Tensor | None) -> Tensor:
         if isinstance(node.kind, Pieces) and known.rows is not None:
             _exact(room, known.norms, best, seen)
         elif not _search(p, r, _walls(p, r, node, room), best, seen) and who is None:
+            _require_affordable(p, p.network.inputs)
             return torch.stack(dense(frozen(r.source, r.pattern), home, p.scale))
     return best
+
+
+def _require_affordable(p: Plan, walks: int) -> None:
+    """Refuse by name what would take a row this many walks through the network."""
+    once = products(p.network)
+    if walks * once > A_ROW:
+        raise DataError(
+            f"the margin of one row takes some {walks:,} walks through a network of {once:.2g} "
+            "products, hours or days: leave margins out (margin set to False, or --no-margin)"
+        )
 
 
 def _home_values(p: Plan, r: Homes, home: Tensor) -> dict[str, list[Tensor]]:
@@ -155,21 +171,43 @@ def dense(f: Frozen, home: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tenso
         parts = [dense(frozen(f.source, f.pattern[h]), home[h], scale) for h in halves]
         a, b, c = (torch.cat(column) for column in zip(*parts, strict=True))
         return a, b, c
-    p, d = len(home), f.network.inputs
-    best = home.new_full((KINDS, p), torch.inf)
-    values = gate_values(f, home.unsqueeze(1))
+    best = home.new_full((KINDS, len(home)), torch.inf)
+    norms: dict[str, Tensor] = {}
+    for columns in _columns(f, home):
+        _add_norms(f, columns, scale, norms)
+    for name, zs in gate_values(f, home.unsqueeze(1)).items():
+        kind = f.source.node(name).kind
+        assert isinstance(kind, Pieces | Winner)
+        room = slack(kind, zs, f.codes(name)).flatten(2).clamp(min=0)
+        torch.minimum(best, _distance(room, norms.pop(name)).amin((1, 3)), out=best)
+    return best[0], best[1], best[2]
+
+
+def _columns(f: Frozen, home: Tensor) -> Iterator[slice]:
+    """The inputs, as many at a time as a chunk holds values for: all of them, or some."""
+    d, held = f.network.inputs, sum(math.prod(n.shape) for n in f.source.gates)
+    step = max(1, min(d, CHUNK_COLUMNS // (held * len(home))))
+    yield from (slice(i, min(i + step, d)) for i in range(0, d, step))
+
+
+def _add_norms(f: Frozen, columns: slice, scale: Tensor, norms: dict[str, Tensor]) -> None:
+    """The norms (3, rows a unit, P, n) of each gate's rows, with some more of their columns."""
+    d = f.network.inputs
 
     def see(node: Node, zs: list[Tensor]) -> None:
-        kind, codes = node.kind, f.codes(node.name)
+        kind = node.kind
         assert isinstance(kind, Pieces | Winner)
-        a = slack(kind, zs, codes, linear=True).movedim(2, -1)
-        room = slack(kind, values[node.name], codes).reshape(len(a), p, -1).clamp(min=0)
-        norms = row_norms(a.reshape(len(a), p, -1, d), scale)
-        torch.minimum(best, _distance(room, norms).amin((1, 3)), out=best)
+        a = slack(kind, zs, f.codes(node.name), linear=True).flatten(3).movedim(2, -1)
+        more = row_norms(a, scale[columns])
+        if node.name not in norms:
+            norms[node.name] = more
+        else:
+            old, (l2, l1, scaled) = norms[node.name], more
+            old.copy_(torch.stack([old[0].hypot(l2), old[1] + l1, old[2].hypot(scaled)]))
 
-    eye = torch.eye(d, dtype=home.dtype, device=home.device)
-    visit(f, eye.reshape(1, d, *f.network.input_shape), _without_bias, see)
-    return best[0], best[1], best[2]
+    some = scale.new_zeros(columns.stop - columns.start, d)
+    some[range(len(some)), range(columns.start, columns.stop)] = 1
+    visit(f, some.reshape(1, -1, *f.network.input_shape), _without_bias, see)
 
 
 def gate_values(f: Frozen, x: Tensor) -> dict[str, list[Tensor]]:
@@ -248,15 +286,16 @@ def _search(p: Plan, r: Homes, walls: Walls, best: Tensor, seen: Seen | None) ->
         score = (walls.room * walls.inverse.double()).clamp(max=HUGE).float()
     else:
         score = score.mul_(walls.inverse)
-    wall = torch.from_numpy(score.cpu().numpy().argmin(1)).to(score.device)
+    wall = first_least(score)
     least = score.gather(1, wall[:, None])[:, 0]
     home = (least < walls.reach(best)).nonzero().flatten()
     _lower(p, r, walls, home, wall.index_select(0, home), best, seen)
     score[home, wall[home]] = torch.inf
-    left = np.flatnonzero((score < walls.reach(best)[:, None]).cpu().numpy())
+    left = places_of(score < walls.reach(best)[:, None])
     if len(left) > score.shape[0] * p.network.inputs and seen is None:
         return False
-    home, wall = (torch.from_numpy(v).to(score.device) for v in np.divmod(left, score.shape[1]))
+    _require_affordable(p, len(left) // len(score))
+    home, wall = left // score.shape[1], left % score.shape[1]
     _lower(p, r, walls, home, wall, best, seen)
     return True
 

@@ -62,7 +62,7 @@ class TooMuch(Exception):
 def dense(network: Network, outputs: Sequence[int]) -> tuple[Layer, ...] | str:
     """The layers in order, that of the outputs last; or a sentence saying why there are none."""
     try:
-        return _layers(network.to(torch.float64), list(outputs))
+        return _layers(network.to(torch.float64, "cpu"), list(outputs))
     except TooMuch as why:
         return str(why)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from gatewise.errors import OutputError
-from gatewise.tables.writing import beside, flush, sentences, target_of, umask, whole_file
+from gatewise.tables.drafts import OLD, beside, draft_of, held, remove
+from gatewise.tables.writing import flush, sentences, target_of, umask, whole_file
 
 __all__ = ["check_folder", "whole_file", "whole_folder"]
 
@@ -22,11 +22,8 @@ def check_folder(out: Path, ours: frozenset[str]) -> None:
         target = target_of(out)
         _refuse_foreign(target, ours)
         parent = next(p for p in target.parents if p.exists())
-        probe = beside(parent / target.name, ".partial")
-        try:
-            probe.mkdir()
-        finally:
-            shutil.rmtree(probe, ignore_errors=True)
+        with draft_of(parent / target.name, Path.mkdir):
+            pass
 
 
 @contextmanager
@@ -40,16 +37,12 @@ def whole_folder(out: Path, ours: frozenset[str]) -> Iterator[Path]:
         target = target_of(out)
         _refuse_foreign(target, ours)
         target.parent.mkdir(parents=True, exist_ok=True)
-        draft = beside(target, ".partial")  # a name, so that an interruption leaks nothing
-        try:
-            draft.mkdir(0o700)
+        with draft_of(target, lambda path: path.mkdir(0o700)) as draft:
             yield draft
             for path in draft.iterdir():
                 path.chmod(0o666 & ~umask())  # safetensors writes for the owner alone
                 flush(path)
             _swap(draft, target)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
 
 
 def _refuse_foreign(out: Path, ours: frozenset[str]) -> None:
@@ -74,14 +67,15 @@ def _swap(draft: Path, out: Path) -> None:
     if not out.exists():
         draft.rename(out)
         return
-    old = beside(out, ".old")
-    try:
-        out.rename(old)
-        draft.rename(out)
-    finally:
-        if not out.exists():
-            _restore(old, out)
-        shutil.rmtree(old, ignore_errors=True)
+    old = beside(out, OLD)
+    with held(out):
+        try:
+            out.rename(old)
+            draft.rename(out)
+        finally:
+            if not out.exists():
+                _restore(old, out)
+            remove(old)
 
 
 def _restore(old: Path, out: Path) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from gatewise.explain.explanation import Explanation
 from gatewise.explain.profile import Profile
 from gatewise.explain.profile import profile as along
+from gatewise.patterns.fixed_point import products
 from gatewise.show import embed, facts
 from gatewise.show.axes import INK, LINE, SOFT, UP, figure_of, label, new_axes
 from gatewise.show.words import count, plain
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FEATURES = 12
-WORK = 2.5e7  # rows x features x parameters: some seconds
+WORK = 2.5e7  # rows x features x products: some seconds
 CURVES, KNOTS, RUG = 24, 400, 60
 ROWS = 20  # fewer make no mean worth showing
 
@@ -40,7 +41,7 @@ def profiles(e: Explanation, output: int = 0) -> Profiles | None:
     varies = e.data.max(0) > e.data.min(0)
     order = [int(j) for j in np.argsort(-part, kind="stable") if part[j] > 0 and varies[j]]
     shown = order[:FEATURES]
-    each = WORK / max(1_000, e.network.parameters)
+    each = WORK / max(1_000, products(e.network))
     shown = shown[: max(1, int(each / ROWS))]
     rows = min(len(e), int(each / max(1, len(shown))))
     if not shown or rows < min(ROWS, len(e)):

@@ -18,9 +18,9 @@ from gatewise.regions.polyhedral.enumeration import enumerate_regions
 from gatewise.show import maps, plane
 from gatewise.show.files import whole_folder
 from gatewise.show.region_box import Found, Place, place
+from gatewise.show.results import FORMATS, save_figure
 from gatewise.show.words import count, number, plain
 
-FORMATS = ("svg", "png", "pdf")
 WRITTEN = ("regions.parquet", "summary.json")
 FILES = frozenset({*(f"map.{f}" for f in FORMATS), "solid.html", *WRITTEN})
 SCHEMA_VERSION = 1
@@ -192,14 +192,3 @@ def _map(run: Run, look: Look) -> Any:
         images=images,
         names=run.found.names,
     )
-
-
-def save_figure(figure: Any, path: Path, dpi: int = 200) -> None:
-    """The figure as a file that is the same in every run; the format is the name's ending."""
-    import matplotlib
-
-    kind = path.suffix.removeprefix(".")
-    # what each format would date itself by
-    meta = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
-    with matplotlib.rc_context({"svg.hashsalt": "gatewise", "svg.fonttype": "none"}):
-        figure.savefig(path, format=kind, dpi=dpi, facecolor="white", metadata=meta[kind])

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gatewise.show.files import whole_folder
-from gatewise.show.region_files import save_figure
 from gatewise.show.tables import arrow
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+FORMATS = ("svg", "png", "pdf")
 
 
 class Drawn(NamedTuple):
@@ -62,3 +63,14 @@ def write_folder(
         for name, columns in tables:
             arrow().parquet.write_table(arrow().table(columns), draft / name)
         return sorted(path.name for path in draft.iterdir())
+
+
+def save_figure(figure: Any, path: Path, dpi: int = 200) -> None:
+    """The figure as a file that is the same in every run; the format is the name's ending."""
+    import matplotlib
+
+    kind = path.suffix.removeprefix(".")
+    # what each format would date itself by
+    meta = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
+    with matplotlib.rc_context({"svg.hashsalt": "gatewise", "svg.fonttype": "none"}):
+        figure.savefig(path, format=kind, dpi=dpi, facecolor="white", metadata=meta[kind])

@@ -55,7 +55,7 @@ def stopping(e: Explanation, rows: Ids) -> tuple[Stops, dict[str, Any]] | None:
 
 def reasons(e: Explanation, rows: Ids, given: Reasons | None) -> dict[str, Any]:
     """Reason codes of the page's rows: those given, else at most 4 towards the low side."""
-    found = reason_codes(e, 4, rows=rows) if given is None else given
+    found = given or reason_codes(e, 4, rows=rows, walls=e.margin is not None)
     place = np.full(len(e), -1)
     place[found.rows] = np.arange(len(found.rows))
     at = place[rows]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from gatewise.errors import GatewiseError, OutputError
+from gatewise.tables.drafts import draft_of
 
 CODES = re.compile(r"\[?(?:errno|os error) (\d+)", re.IGNORECASE)  # of pyarrow, of safetensors
 ADVICE = {
@@ -35,15 +35,11 @@ def whole_file(out: Path) -> Iterator[Path]:
         if target.exists() and not target.is_file():
             raise OutputError(f"could not write '{out}': it is not a file; choose another name")
         target.parent.mkdir(parents=True, exist_ok=True)
-        draft = beside(target, ".partial")
-        try:
-            draft.touch(0o600, exist_ok=False)
+        with draft_of(target, lambda path: path.touch(0o600, exist_ok=False)) as draft:
             yield draft
             flush(draft)
             draft.chmod(0o666 & ~umask())
             draft.replace(target)
-        finally:
-            draft.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -85,11 +81,6 @@ def target_of(out: Path) -> Path:
             "which cannot be replaced as a whole: name a folder inside it"
         )
     return target
-
-
-def beside(path: Path, suffix: str) -> Path:
-    """A hidden name in the same folder that nothing has yet."""
-    return path.parent / f".{path.name[:40]}.{secrets.token_hex(6)}{suffix}"
 
 
 def flush(path: Path) -> None:

@@ -46,7 +46,7 @@ def _as_matrix(draft: Draft, kind: Affine) -> str:
     size = sum(map(math.prod, shapes)) * math.prod(draft.at.shape)
     if size > MATRIX or len(set(names)) < len(names):
         raise draft.refuse(
-            f"no operator is known for its rule, and its matrix has {size:,} numbers, more than "
+            f"no operator is known for it, and its matrix has {size:,} numbers, more than "
             f"{MATRIX:,}"
         )
     weight, bias = collapse(cut_out([draft.at], names, shapes))
@@ -177,7 +177,7 @@ def _window_sum(draft: Draft, kind: Affine) -> str:
     window, n = rule.window, len(rule.window.kernel)
     _plain(draft, n)
     if set(window.dilation) != {1}:
-        raise draft.refuse("its windows have gaps (dilation)")
+        return _as_matrix(draft, kind)
     pads = draft.constant(_pads([(0, 0), (0, 0), *rule.pads]), "pads")
     padded = draft.op("Pad", draft.given(), pads)
     sizes = {"kernel_shape": list(window.kernel), "strides": list(window.stride)}
@@ -193,7 +193,7 @@ def _adaptive(draft: Draft, kind: Affine) -> str:
     _plain(draft, n)
     given = draft.given_shape()[-n:]
     if any(m % k for m, k in zip(given, rule.size, strict=True)):
-        raise draft.refuse(f"it averages {given} to {rule.size}, parts of more than one size")
+        return _as_matrix(draft, kind)  # parts of more than one size
     window = [m // k for m, k in zip(given, rule.size, strict=True)]
     y = draft.op("AveragePool", draft.given(), kernel_shape=window, strides=window)
     return draft.plus(y, kind.bias)
@@ -234,7 +234,7 @@ def _reduce(draft: Draft, kind: Affine) -> str:
     else:
         over = draft.constant(axes, "axes")
         y = draft.op("ReduceSum", draft.given(), over, keepdims=int(rule.keep))
-    return draft.plus(y, kind.bias)
+    return draft.plus(draft.fitted(y), kind.bias)
 
 
 def _rearrange(draft: Draft, kind: Affine) -> str:

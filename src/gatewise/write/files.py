@@ -23,7 +23,8 @@ from gatewise.ir.rounding import enclose
 from gatewise.numeric import as_float_dtype, gamma
 from gatewise.tables.writing import whole_file
 from gatewise.write.affine import affine
-from gatewise.write.gates import pieces, product, smooth, winner
+from gatewise.write.curves import smooth
+from gatewise.write.gates import pieces, product, winner
 from gatewise.write.graph import Draft
 
 Array = NDArray[Any]
@@ -241,7 +242,14 @@ def _reference(model: Any, name: str) -> tuple[Callable[[Array], Array], str]:
     evaluator = ReferenceEvaluator(model)
 
     def run(x: Array) -> Array:
-        values: Any = evaluator.run(None, {name: x})
+        try:
+            values: Any = evaluator.run(None, {name: x})
+        except Exception as error:  # its own slips, on operators it has in float32
+            reason = str(error).strip().partition("\n")[0]
+            raise ModelError(
+                f"nothing here can run the ONNX file in {x.dtype} ({reason}): it was not written; "
+                "write it in float32"
+            ) from error
         return np.asarray(values[0])
 
     return run, "onnx.reference"

@@ -1,19 +1,14 @@
-"""Gates, products and curves as ONNX operators."""
+"""Gates and products as ONNX operators."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import partial
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from gatewise.ir.kinds import Pieces, Product, Smooth, Winner
-from gatewise.ops.smooth import log1p_exp
-from gatewise.ops.softmax import Flat
+from gatewise.ir.kinds import Pieces, Product, Winner
+from gatewise.ops.products import Contract
 from gatewise.write.affine import gathered
 from gatewise.write.graph import Draft
 
@@ -63,11 +58,13 @@ def winner(draft: Draft, kind: Winner) -> str:
     return draft.reshape(best, draft.shape(shape))
 
 
-# -- products and curves --
+# -- products --
 
 
 def product(draft: Draft, kind: Product) -> str:
-    """The product entry by entry, or of matrices."""
+    """The product entry by entry, of matrices, or a sum over named axes."""
+    if isinstance(kind.rule, Contract):
+        return _einsum(draft, kind.rule.equation)
     name = "MatMul" if kind.rule is torch.matmul else None
     if name is None and _entrywise(draft, kind):
         name = "Mul"
@@ -76,63 +73,22 @@ def product(draft: Draft, kind: Product) -> str:
     return draft.op(name, draft.given(0), draft.given(1))
 
 
+def _einsum(draft: Draft, equation: str) -> str:
+    """The axes that are named without those the file lacks; rows are among the others."""
+    given, _, out = equation.replace("...", "").partition("->")
+    named, cut = [], ""
+    for k, letters in enumerate(given.split(",")):
+        more = max(0, len(letters) - len(draft.given_shape(k)))
+        named.append("..." + letters[more:])
+        cut += letters[:more]
+    kept = "".join(letter for letter in out if letter not in cut)
+    parts = (draft.given(k) for k in range(len(named)))
+    return draft.op("Einsum", *parts, equation=f"{','.join(named)}->...{kept}")
+
+
 def _entrywise(draft: Draft, kind: Product) -> bool:
     """Is it u v, entry by entry? (Seen from random numbers.)"""
     generator = torch.Generator().manual_seed(0)
     shapes = [draft.network.shape(name) for name in draft.at.inputs]
     u, v = (torch.rand(1, *s, generator=generator, dtype=torch.float64) for s in shapes)
     return u.shape == v.shape and torch.equal(kind(u, v), u * v)
-
-
-def smooth(draft: Draft, kind: Smooth) -> str:
-    """A function of one value without weights of its own."""
-    fn: Any = kind.fn
-    settings: dict[str, Any] = {}
-    if isinstance(fn, partial):
-        fn, settings = fn.func, dict(fn.keywords)
-    if isinstance(fn, Flat) and fn.tail == 1:
-        fn, settings = fn.fn, {"dim": len(draft.at.shape)}
-    one = CURVES.get(fn) if not kind.weights and not isinstance(fn, Flat) else None
-    if one is None or len(draft.at.inputs) != 1:
-        raise draft.refuse("no operator is known for its function")
-    return one(draft, settings)
-
-
-def _named(name: str) -> Callable[[Draft, dict[str, Any]], str]:
-    return lambda draft, settings: draft.op(name, draft.given())
-
-
-def _softmax(name: str) -> Callable[[Draft, dict[str, Any]], str]:
-    return lambda draft, settings: draft.op(name, draft.given(), axis=draft.axis(settings["dim"]))
-
-
-def _silu(draft: Draft, settings: dict[str, Any]) -> str:
-    x = draft.given()
-    return draft.op("Mul", x, draft.op("Sigmoid", x))
-
-
-def _gelu(draft: Draft, settings: dict[str, Any]) -> str:
-    """x (1 + erf(x / √2)) / 2."""
-    if settings.get("approximate", "none") != "none":
-        raise draft.refuse("its approximation by tanh has no operator")
-    x = draft.given()
-    half, one, root = (
-        draft.constant(torch.tensor(v, dtype=torch.float64), "part")
-        for v in (0.5, 1.0, math.sqrt(0.5))
-    )
-    bell = draft.op("Add", draft.op("Erf", draft.op("Mul", x, root)), one)
-    return draft.op("Mul", draft.op("Mul", x, half), bell)
-
-
-CURVES: dict[Any, Callable[[Draft, dict[str, Any]], str]] = {
-    torch.sigmoid: _named("Sigmoid"),
-    torch.tanh: _named("Tanh"),
-    torch.exp: _named("Exp"),
-    torch.log: _named("Log"),
-    torch.sqrt: _named("Sqrt"),
-    log1p_exp: _named("Softplus"),
-    torch.softmax: _softmax("Softmax"),
-    torch.log_softmax: _softmax("LogSoftmax"),
-    F.silu: _silu,
-    F.gelu: _gelu,
-}

@@ -52,11 +52,16 @@ class Draft:
         return shape[1:] if self.lead and _leads(shape) else shape
 
     def axis(self, a: int) -> int:
-        """An axis of the node's input (rows are 0) as it is in the file."""
-        led = self.lead and _leads(self.network.shape(self.at.inputs[0]))
+        """An axis of the node's input (rows are 0, the last is -1) as it is in the file."""
+        shape = self.network.shape(self.at.inputs[0])
+        led, a = self.lead and _leads(shape), a % (len(shape) + 1)
         if led and a == 1:
             raise self.refuse("it works on the batch axis of its source")
         return a - 1 if led and a else a
+
+    def fitted(self, value: str) -> str:
+        """A reduction's value; with all axes summed away, a batch axis of 1 is what is left."""
+        return self.reshape(value, (1,)) if self.lead and self.at.shape == (1,) else value
 
     def given(self, k: int = 0) -> str:
         """The name of the k-th input of the node being written."""

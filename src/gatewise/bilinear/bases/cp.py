@@ -68,7 +68,7 @@ def cp(layer: BilinearLayer, rank: int, *, steps: int = 200, seed: int = 0) -> C
 def explained(whole: Forms, L: Tensor, R: Tensor) -> tuple[Tensor, Tensor]:
     """||B||² - min_D ||B - B̂||², and that D (o, rank)."""
     own, across = kernel(L, R, L, R) / 2, whole.C @ kernel(whole.W, whole.V, L, R) / 2
-    ridge = 1e-13 * own.diagonal().mean() * torch.eye(len(own), dtype=own.dtype)
+    ridge = 1e-13 * own.diagonal().mean() * torch.eye(len(own), dtype=own.dtype, device=own.device)
     D = torch.linalg.solve(own + ridge, across.mT).mT
     return 2 * (D * across).sum() - (D @ own * D).sum(), D
 
@@ -81,9 +81,9 @@ def _start(layer: BilinearLayer, whole: Forms, rank: int, seed: int) -> tuple[Te
     first = found.vectors.reshape(-1, whole.size)[order]
     rng = torch.Generator().manual_seed(seed)
     more = torch.randn(rank - len(first), whole.size, generator=rng, dtype=first.dtype)
-    L = torch.cat([first, more / whole.size**0.5])
+    L = torch.cat([first, more.to(first.device) / whole.size**0.5])
     noise = torch.randn(*L.shape, generator=rng, dtype=L.dtype) / whole.size**0.5
-    return L.clone(), L + 0.1 * noise
+    return L.clone(), L + 0.1 * noise.to(L.device)
 
 
 def _result(layer: BilinearLayer, whole: Forms, L: Tensor, R: Tensor, steps: int) -> CP:

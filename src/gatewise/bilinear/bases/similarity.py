@@ -13,7 +13,7 @@ from gatewise.bilinear.layer import BilinearLayer
 from gatewise.bilinear.quadratic import Forms, forms, kernel
 from gatewise.bilinear.spectral.spectrum import Spectrum
 from gatewise.errors import DataError, WrongShape
-from gatewise.numeric import as_tensor
+from gatewise.numeric import as_tensor, device_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,7 @@ def effective_rank(values: Any) -> Tensor:
 
     Of eigenvalues, a rank; of an eigenvector, a count of pixels. 0 for zeros.
     """
-    v = as_tensor(values, torch.float64, torch.device("cpu")).abs()
+    v = as_tensor(values, torch.float64, device_of(values)).abs()
     square = v.square().sum(-1)
     return torch.where(square > 0, v.sum(-1).square() / square.clamp(min=1e-300), 0.0)
 
@@ -97,7 +97,7 @@ def eigenvector_agreement(runs: Sequence[Spectrum], positive: bool = True) -> Ag
     stack = torch.stack([v[:, :k] for v in ordered])
     cos = torch.einsum("rukn,sukn->rsuk", stack, stack).abs()
     n = len(runs)
-    upper = torch.triu_indices(n, n, 1)
+    upper = torch.triu_indices(n, n, 1, device=cos.device)
     distinct = cos[upper[0], upper[1]].mean(0)
     return Agreement(distinct, ((n - 1) * distinct + 2) / (n + 1))
 

@@ -71,7 +71,9 @@ def _arrays(path: Path) -> dict[str, Any]:
 
 def _settings(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
-        raise ModelError(f"there is no file '{path}' with the model's settings: give config=")
+        raise ModelError(
+            f"there is no file '{path}' with the model's settings: save it there, or give config="
+        )
     try:
         held = json.loads(path.read_text())
     except (ValueError, RecursionError):

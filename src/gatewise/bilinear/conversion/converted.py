@@ -74,7 +74,7 @@ class Converted:
             f"{'block':24}{'layer':12}{'units':>7}{'of units':>11}{'read-out':>11}",
         ]
         lines += [_line(fit) for fit in seen.blocks]
-        lines.append(f"outputs: R2 {_number(seen.r2)}{_decided(seen)}")
+        lines.append(f"outputs: {_explained(seen.r2)}{_decided(seen)}")
         if seen.r2 < LITTLE and "refitted" not in self.how:
             lines.append("little is kept: refit=True fits the read-outs to the rows")
         return "\n".join([*lines, *self.notes])
@@ -85,6 +85,12 @@ def _line(fit: Fit) -> str:
     return (
         f"{fit.name[:23]:24}{fit.layer[:11]:12}{fit.units:7d}{_number(fit.r2_units):>11}{out:>11}"
     )
+
+
+def _explained(r2: float) -> str:
+    if math.isnan(r2):
+        return "constant but for rounding, so there is nothing to explain"
+    return f"R2 {_number(r2)}"
 
 
 def _number(r2: float) -> str:

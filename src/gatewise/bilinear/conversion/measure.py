@@ -12,7 +12,7 @@ from torch import Tensor
 from gatewise.bilinear.conversion.blocks import Block
 from gatewise.bilinear.conversion.entrywise import is_dense
 from gatewise.bilinear.conversion.moments import streamed
-from gatewise.given.labels import Truth, quality, winners
+from gatewise.given.labels import CONSTANT, Truth, quality, winners
 from gatewise.ir.kinds import Affine
 from gatewise.ir.network import Network, Node
 
@@ -31,9 +31,10 @@ class Fit:
 
 @dataclass(frozen=True)
 class Measured:
-    """Both networks on some rows. r2: of the outputs, 1 - |f - f'|² / |f - mean f|²; agreement:
-    share of rows decided alike (None for a regression); score: (before, after) share of right
-    labels, or R2 against the targets of a regression (None without y)."""
+    """Both networks on some rows. r2: of the outputs, 1 - |f - f'|² / |f - mean f|² (NaN where f
+    moves by rounding alone, so that there is nothing to explain); agreement: share of rows decided
+    alike (None for a regression); score: (before, after) share of right labels, or R2 against the
+    targets of a regression (None without y)."""
 
     rows: int
     blocks: tuple[Fit, ...]
@@ -90,6 +91,7 @@ class _Gap:
         self.width = shape[-1] if long else math.prod(shape)
         self.count, self.off = 0, 0.0
         self.centre = self.total = self.squares = torch.zeros(self.width, dtype=torch.float64)
+        self.top = self.centre
 
     def add(self, u: Tensor, v: Tensor) -> None:
         """u as it was, v as it is now."""
@@ -97,14 +99,16 @@ class _Gap:
         self.centre = self.centre if self.count else u.mean(0)
         self.count += len(u)
         self.off += float((u - v).square().sum())
+        self.top = torch.maximum(self.top, u.abs().amax(0))
         self.total = self.total + (u - self.centre).sum(0)
         self.squares = self.squares + (u - self.centre).square().sum(0)
 
     @property
     def r2(self) -> float:
-        """NaN where u never moves."""
-        spread = float((self.squares - self.total.square() / self.count).sum())
-        return 1 - self.off / spread if spread > 0 else math.nan
+        """NaN where u never moves, but for rounding."""
+        spread = (self.squares - self.total.square() / self.count).sum()
+        rounding = self.count * (CONSTANT * self.top).square().sum()
+        return float(1 - self.off / spread) if spread > rounding else math.nan
 
 
 def readouts(network: Network, name: str) -> list[Node]:

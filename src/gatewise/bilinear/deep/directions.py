@@ -56,7 +56,7 @@ def top_directions(
         raise DataError(f"sign must be 1 or -1, got {sign}")
     u = sign * directions_of(deep.layers[-1], direction)[0]
     rng = torch.Generator().manual_seed(seed)
-    x = torch.randn(starts, deep.inputs, generator=rng, dtype=u.dtype)
+    x = torch.randn(starts, deep.inputs, generator=rng, dtype=u.dtype).to(u.device)
     x, value, residual = _climb(deep, u, x / x.norm(dim=1, keepdim=True), steps, tol)
     return _distinct(x, sign * value, residual, sign, starts)
 
@@ -100,4 +100,4 @@ def _distinct(x: Tensor, value: Tensor, residual: Tensor, sign: int, starts: int
         else:
             kept.append(i)
             count.append(1)
-    return Peaks(value[kept], x[kept], residual[kept], torch.tensor(count), starts)
+    return Peaks(value[kept], x[kept], residual[kept], order.new_tensor(count), starts)

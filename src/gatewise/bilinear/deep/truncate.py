@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gatewise.bilinear.bases.hosvd import input_gram
 from gatewise.bilinear.deep.stack import Stack
-from gatewise.bilinear.layer import BilinearLayer
+from gatewise.bilinear.layer import BilinearLayer, directions_of
 from gatewise.bilinear.quadratic import forms
 from gatewise.errors import DataError, NotBilinear
 
@@ -78,7 +78,7 @@ def orthogonalise_diagonalise(deep: Stack) -> Diagonal:
     layers = list(deep.layers)
     for i in range(len(layers) - 1):
         layers[i], layers[i + 1] = _orthogonal(layers[i], layers[i + 1])
-    above = torch.eye(layers[-1].outputs, dtype=layers[-1].W.dtype)
+    above = directions_of(layers[-1])
     size = float(forms(layers[-1]).products().diagonal().sum().clamp(min=0).sqrt())
     weights: list[Tensor] = []
     for i in range(len(layers) - 1, 0, -1):

@@ -104,7 +104,7 @@ class Basis:
         last = torch.where(lost.unsqueeze(1), 0.0, last)
         rows = lost.any(1).nonzero().squeeze(1)
         noise = torch.randn(len(rows), *y.shape[1:], generator=self.rng, dtype=y.dtype)
-        mended = torch.where(lost[rows].unsqueeze(2), noise, q[rows])
+        mended = torch.where(lost[rows].unsqueeze(2), noise.to(y.device), q[rows])
         held = self.Q[rows, : self.size]
         for _ in range(2):
             mended = mended - mended @ held.mT @ held
@@ -137,7 +137,7 @@ def lockstep(
     after `most` basis vectors: see `Ritz.done`.
     """
     basis = Basis(operator(None), start, most, rng)
-    left, parts = torch.arange(len(start)), []
+    left, parts = torch.arange(len(start), device=start.device), []
     check = max(2 * k, k + 2 * basis.block)
     while True:
         basis.step()

@@ -150,8 +150,9 @@ def _operator(forms: Forms) -> Callable[[Tensor | None], Apply]:
 
 
 def random_start(forms: Forms, b: int, rng: torch.Generator) -> Tensor:
-    """Start vectors (m, b, n)."""
-    return torch.randn(len(forms), b, forms.size, generator=rng, dtype=forms.W.dtype)
+    """Start vectors (m, b, n): the same numbers on every device."""
+    drawn = torch.randn(len(forms), b, forms.size, generator=rng, dtype=forms.W.dtype)
+    return drawn.to(forms.W.device)
 
 
 def second_look(forms: Forms, found: Ritz, rng: torch.Generator) -> Tensor:
@@ -164,7 +165,7 @@ def second_look(forms: Forms, found: Ritz, rng: torch.Generator) -> Tensor:
     seen = found.values.new_zeros(len(forms))
     if k >= n:
         return seen
-    left, smallest = torch.arange(len(forms)), found.values.abs()[:, -1]
+    left, smallest = torch.arange(len(forms), device=seen.device), found.values.abs()[:, -1]
     outside, start = _outside(forms, found.vectors), random_start(forms, 1, rng)
     start -= start @ found.vectors.mT @ found.vectors
     basis = Basis(outside, start, n, rng)

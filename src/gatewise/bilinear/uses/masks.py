@@ -85,7 +85,7 @@ def gradient_masks(layer: BilinearLayer, X: Any) -> Masks:
     margins = eye - eye.mean(0)
     slopes = torch.stack([_gradient(layer, u, x) for u in margins])
     E = layer.embedding
-    count = torch.arange(layer.outputs)
+    count = torch.arange(layer.outputs, device=x.device)
     space = "hidden" if E is None else "input"
     masks = slopes if E is None else slopes @ E
     return Masks(masks, count, torch.zeros_like(count), space)
@@ -103,8 +103,8 @@ def eigenvector_masks(found: Spectrum, which: int = 0) -> Masks:
     if found.constant or found.space == "data":
         raise DataError("masks need eigenvectors of x itself: a layer without biases, not weighted")
     order = found.values.argsort(dim=1, descending=True, stable=True)[:, which]
-    v = found.readers[torch.arange(len(order)), order]
+    count = torch.arange(len(order), device=order.device)
+    v = found.readers[count, order]
     E = found.layer.embedding if found.space == "hidden" else None
     space = "input" if E is not None or found.space == "input" else "hidden"
-    count = torch.arange(len(v))
     return Masks(v if E is None else v @ E, count, torch.full_like(count, which), space)

@@ -26,7 +26,7 @@ from gatewise.dual.distilling.least_squares import (
     replaced,
     streamed,
 )
-from gatewise.dual.gating import Gated, Site, gated
+from gatewise.dual.gating import Gated, Site, on_host
 from gatewise.errors import DataError, NotGated
 from gatewise.given.labels import CONSTANT, Task, Truth, network_score, truth_of
 from gatewise.given.rows import rows_of
@@ -136,7 +136,7 @@ def distill(
     if not 0 <= ridge < math.inf:
         raise DataError(f"ridge must be 0 or more, got {ridge!r}")
     whole_number(batch, "batch")
-    whole = gated(net)
+    whole = on_host(net)
     network = whole.network.to(torch.float64)
     sites = _chosen(whole, layers)
     fitted = _Rows.of(network, X, y, ("X", "y"), task)

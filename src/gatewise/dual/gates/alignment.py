@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gatewise.dual.gating import Gated, gated, masks
+from gatewise.dual.gating import Gated, gated, masks, on_host
 from gatewise.dual.kernels.path_kernel import npk
 from gatewise.errors import DataError, NotGated, WrongShape
 from gatewise.given.labels import Floats, signs_of, told_apart
@@ -191,7 +191,7 @@ def alignment(
     times the weights are drawn anew for gates that have learnt nothing. nu: also nu_alignment
     (default: up to 1000 rows). Memory: two (rows, rows) matrices at a time.
     """
-    whole = gated(net)
+    whole = on_host(net)
     if not whole.sites:
         raise NotGated("the network has no gates, so they align with nothing")
     whole_number(draws, "draws")

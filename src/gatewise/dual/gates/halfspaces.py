@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gatewise.dual.gating import Gated, Site, gated
+from gatewise.dual.gating import Gated, Site, on_host
 from gatewise.errors import DataError, NotGated, WrongShape
 from gatewise.given.rows import finite
 from gatewise.ir.kinds import Affine, Pieces, Shape
@@ -137,7 +137,7 @@ def half_spaces(net: Network | Gated) -> HalfSpaces:
     Refuses, by name, a gate whose pre-activation is not: of a ReLU network only the first layer's
     gates are half-spaces of the input.
     """
-    whole = gated(net)
+    whole = on_host(net)
     network = whole.network.to(torch.float64)
     if not whole.sites:
         raise NotGated("the network has no gate, so there is no half-space: it is one affine map")

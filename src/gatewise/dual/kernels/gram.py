@@ -18,10 +18,10 @@ import numpy as np
 import torch
 
 from gatewise.dual.kernels.packed import Gates, from_pattern, pack
-from gatewise.dual.kernels.panels import Floats, Method, Plan, best_method, prepare
+from gatewise.dual.kernels.panels import Both, Floats, Method, Plan, best_method, both, prepare
 from gatewise.dual.kernels.sides import Scale
 from gatewise.errors import WrongShape
-from gatewise.numeric import as_float_dtype, gamma
+from gatewise.numeric import as_float_dtype, device_of, gamma
 
 __all__ = ["Gates", "Scale", "from_pattern", "gram", "overlaps", "pack", "relative_error"]
 
@@ -40,6 +40,7 @@ def gram(
     dtype: torch.dtype | str = "float32",
     method: Method | None = None,
     out: Floats | None = None,
+    device: torch.device | None = None,
 ) -> Floats:
     """The kernel of all pairs, (N, N) or (N, N') floating.
 
@@ -48,10 +49,15 @@ def gram(
     "normalised" divides the inputs' product by d and every o_l by its units; "cosine" is K / sqrt(K
     K'), 0 where a row has no active path; "log" is log |K|, whose sign is the cosine's; it reads
     -inf below a cosine of 1e-300. DataError where "raw" could overflow the type. method: how gates
-    are counted (default: the fastest here). out: C-contiguous, filled and returned.
+    are counted on the CPU (default: the fastest). out: C-contiguous, filled and returned.
+    device: where it is computed (default: where the inputs are); another than the CPU multiplies
+    matrices, and the answer comes back from there.
     """
-    options: dict[str, Any] = {"biases": biases, "scale": scale, "dtype": dtype, "method": method}
-    plan = prepare(gates, gates2, inputs, inputs2, **options)
+    options: dict[str, Any] = {"biases": biases, "scale": scale, "dtype": dtype}
+    there = device or device_of(inputs, inputs2)
+    if there.type != "cpu":
+        return _there(both(gates, gates2, inputs, inputs2, **options), out, there)
+    plan = prepare(gates, gates2, inputs, inputs2, **options, method=method)
     answer = _room(plan, out)
     for start in range(0, plan.shape[0], PANEL):
         panel = answer[start : start + PANEL]
@@ -64,6 +70,17 @@ def gram(
     return answer
 
 
+def _there(sides: Both, out: Floats | None, device: torch.device) -> Floats:
+    """The same by `on_device`."""
+    from gatewise.dual.kernels.on_device import fill
+
+    answer = _room(sides, out)
+    fill(answer, sides, device)
+    if sides.symmetric:
+        mirror(answer, 0, len(answer))
+    return answer
+
+
 def _diagonal(plan: Plan, panel: Floats, start: int) -> None:
     """The block of a panel on the diagonal, in smaller panels: little above it is computed."""
     for row in range(0, len(panel), FINE):
@@ -71,7 +88,7 @@ def _diagonal(plan: Plan, panel: Floats, start: int) -> None:
         plan.fill(part, (start + row, 0), start, start + row + len(part))
 
 
-def _room(plan: Plan, out: Floats | None) -> Floats:
+def _room(plan: Plan | Both, out: Floats | None) -> Floats:
     if out is None:
         # torch begins arrays on a cache line, NumPy does not: a third of the product's time
         return np.asarray(torch.empty(plan.shape, dtype=plan.dtype).numpy())

@@ -163,6 +163,60 @@ class Multiplied:
 # -- preparation --
 
 
+@dataclass(frozen=True, eq=False)
+class Both:
+    """The two sides of a kernel of type `dtype`, computed in `work`; symmetric: of one set of rows.
+
+    log: is it the logarithm of the cosine that they make?
+    """
+
+    left: Side
+    right: Side
+    dtype: torch.dtype
+    work: torch.dtype
+    symmetric: bool
+    log: bool
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, N')."""
+        return self.left.rows, self.right.rows
+
+    @property
+    def numpy(self) -> np.dtype[Any]:
+        """The type of the answer."""
+        return np.dtype(str(self.dtype).removeprefix("torch."))
+
+
+def both(
+    gates: Gates,
+    gates2: Gates | None = None,
+    inputs: Any = None,
+    inputs2: Any = None,
+    *,
+    biases: Sequence[bool] | None = None,
+    scale: Scale = "raw",
+    dtype: torch.dtype | str = "float32",
+) -> Both:
+    """The sides of a kernel; what `gram` says of its arguments holds here."""
+    if scale not in get_args(Scale):
+        raise DataError(f"scale must be one of {', '.join(get_args(Scale))}, got {scale!r}")
+    kind = as_float_dtype(dtype)
+    work = torch.float64 if scale == "log" else kind
+    symmetric = gates2 is None and inputs2 is None
+    given = starts_of(gates, biases)
+    other = gates if gates2 is None else gates2
+    require_units(gates, other)
+    left = right = side(gates, inputs, given, scale, work, first=True)
+    if scale == "normalised" or not symmetric:
+        second = inputs if symmetric else inputs2
+        right = side(other, second, given, scale, work, first=False)
+    require_inputs(left, right)
+    if scale == "raw":
+        require_range(left, right, work)
+    return Both(left, right, kind, work, symmetric, scale == "log")
+
+
 def prepare(
     gates: Gates,
     gates2: Gates | None = None,
@@ -175,27 +229,13 @@ def prepare(
     method: Method | None = None,
 ) -> Plan:
     """The plan of a kernel; what `gram` says of its arguments holds here."""
-    if scale not in get_args(Scale):
-        raise DataError(f"scale must be one of {', '.join(get_args(Scale))}, got {scale!r}")
-    kind = as_float_dtype(dtype)
-    work = torch.float64 if scale == "log" else kind
-    symmetric = gates2 is None and inputs2 is None
-    method = method or best_method()
-    given = starts_of(gates, biases)
-    other = gates if gates2 is None else gates2
-    require_units(gates, other)
-    left = right = side(gates, inputs, given, scale, work, first=True)
-    if scale == "normalised" or not symmetric:
-        second = inputs if symmetric else inputs2
-        right = side(other, second, given, scale, work, first=False)
-    require_inputs(left, right)
-    if scale == "raw":
-        require_range(left, right, work)
+    sides = both(gates, gates2, inputs, inputs2, biases=biases, scale=scale, dtype=dtype)
+    left, right, method = sides.left, sides.right, method or best_method()
     steps: tuple[Step, ...] = ()
     if left.rows and right.rows:
-        steps = (_inputs(left, right), *_steps(left, right, work, method))
-    log = (left.log, right.log) if scale == "log" else None
-    return Plan((left.rows, right.rows), symmetric, kind, steps, log, method)
+        steps = (_inputs(left, right), *_steps(left, right, sides.work, method))
+    log = (left.log, right.log) if sides.log else None
+    return Plan(sides.shape, sides.symmetric, sides.dtype, steps, log, method)
 
 
 @cache

@@ -32,7 +32,7 @@ from gatewise.dual.kernels.recursion import (
 from gatewise.errors import DataError
 from gatewise.given.rows import finite, rows_of, sides_of
 from gatewise.ir.network import Network
-from gatewise.numeric import whole_number
+from gatewise.numeric import device_of, whole_number
 
 Floats = NDArray[np.float64]
 Scale = Literal["raw", "normalised", "cosine", "log"]
@@ -135,12 +135,13 @@ def npk_of_gates(
     from gatewise.dual.kernels.gram import gram, pack, relative_error
 
     _require_scale(scale)
+    there = device_of(*gates, inputs) if gates is not None else None
     first = pack(_layers_of_gates(gates, "gates"))
     second = None if gates2 is None else pack(_layers_of_gates(gates2, "gates2"))
     inputs = None if inputs is None else _numbers(inputs, "inputs")
     inputs2 = None if inputs2 is None else _numbers(inputs2, "inputs2")
     options: dict[str, Any] = {"biases": biases, "scale": scale, "dtype": "float64"}
-    values = gram(first, second, inputs, inputs2, **options)
+    values = gram(first, second, inputs, inputs2, **options, device=there)
     layers = tuple((f"gates {k}", u) for k, u in enumerate(first.units, 1))
     width = 1 if inputs is None else np.asarray(inputs).reshape(len(inputs), -1).shape[1]
     error = relative_error(width, len(layers), "float64")
@@ -203,15 +204,20 @@ def _of_chain(
     sides = sides_of(exact, X, X2)
     gates = [from_pattern(pattern_of(whole, v), chain.sites) for v in sides]
     seen = inputs and chain.constant_input is None
-    rows = [value_input(whole, v).numpy() if seen else None for v in sides]
+    rows = [value_input(whole, v) if seen else None for v in sides]
     starts = [biases and b is not None for b in chain.biases]
     second = gates[1] if X2 is not None else None
+    there = exact.device
     options: dict[str, Any] = {"biases": starts, "scale": scale, "dtype": "float64"}
     if not gates[0].layers:  # a linear network: one weight layer, no gate
-        values, method = _ungated(rows, len(sides), (len(sides[0]), len(sides[-1])), starts, scale)
+        numbers = [None if r is None else r.cpu().numpy() for r in rows]
+        values, method = _ungated(
+            numbers, len(sides), (len(sides[0]), len(sides[-1])), starts, scale
+        )
     else:
         other = rows[1] if X2 is not None else None
-        values, method = gram(gates[0], second, rows[0], other, **options), "product of overlaps"
+        values = gram(gates[0], second, rows[0], other, **options, device=there)
+        method = "product of overlaps"
     error = relative_error(chain.widths[0], len(chain.sites), "float64")
     return PathKernel(values, scale, _layers(chain.sites), seen, any(starts), error, method)
 
@@ -286,7 +292,7 @@ class Recursion:
                     line.append(lines[j][i].swapaxes(1, 2))
                     continue
                 kernel = run(self.task(a, b))
-                values = kernel.values[:, 0].numpy()
+                values = kernel.values[:, 0].cpu().numpy()
                 line.append(_mirrored(values) if X2 is None and i == j else values)
                 exponent = kernel.exponent
             lines.append(line)
@@ -295,7 +301,7 @@ class Recursion:
     def diagonal(self, X: Any) -> Floats:
         """values (N,) of each row with itself, at the same power of two."""
         kernels = (run(self.task(part, part)) for part in self.parts(X))
-        return np.concatenate([k.values[0, 0].diagonal().numpy() for k in kernels])
+        return np.concatenate([k.values[0, 0].diagonal().cpu().numpy() for k in kernels])
 
 
 def _mirrored(values: Floats) -> Floats:

@@ -79,6 +79,11 @@ class Run:
     constant: bool = False
 
     @property
+    def device(self) -> torch.device:
+        """Where the fields are, and all is computed."""
+        return next(iter(self.left.values())).device
+
+    @property
     def order(self) -> int:
         """D: 1, or 2 with the derivative."""
         return 2 if self.tangent else 1
@@ -134,10 +139,11 @@ def _start(task: Run, step: Start, variance: float) -> Kernel:
     full = step.name in task.program.full
     shape = task.shape(step.positions, full)
     parts = [variance, 1.0][: task.order]
-    values = torch.tensor(parts, dtype=torch.float64).reshape(-1, *[1] * len(shape))
+    values = torch.tensor(parts, dtype=torch.float64, device=task.device)
+    values = values.reshape(-1, *[1] * len(shape))
     if full:
         same = step.kind[:, None] == step.kind
-        values = values * same.double()[:, None, :]
+        values = values * same.double()[:, None, :].to(task.device)
     return Kernel(values.expand(-1, *shape), 0, full)
 
 
@@ -162,7 +168,8 @@ def _contract(task: Run, step: Contract, kernels: Mapping[str, Kernel]) -> Kerne
         part = _read(task, reading, kernels, top, full)
         total = part if total is None else total + part
     if total is None:  # it reads nothing but constants
-        total = torch.zeros(task.order, *task.shape(step.positions, full), dtype=torch.float64)
+        shape = task.order, *task.shape(step.positions, full)
+        total = torch.zeros(shape, dtype=torch.float64, device=task.device)
     # a power of two costs no rounding, and keeps deep products from overflowing
     shift = max(0, math.ceil(math.log2(max(step.fan_in * s.weight, 1))))
     exponent = top + shift
@@ -220,6 +227,7 @@ def _shifted(seen: Tensor, classes: Tensor, full: bool) -> Tensor:
 
     Positions stand first meanwhile, so that whole lines are copied; the last line is 0, for none.
     """
+    classes = classes.to(seen.device)
     if not full:
         lines, size = seen.movedim(1, 0), seen.shape[1]
         rows = torch.where(classes >= 0, classes, size)
@@ -243,6 +251,7 @@ def _summed(lines: Tensor, rows: Tensor) -> Tensor:
 
 def _pool(values: Tensor, pool: Tensor) -> Tensor:
     """A K Aᵀ over the position axes."""
+    pool = pool.to(values.device)
     half = torch.einsum("rp,dnpmq->dnrmq", pool, values)
     return torch.einsum("sq,dnrmq->dnrms", pool, half)
 
@@ -252,7 +261,7 @@ def _pool(values: Tensor, pool: Tensor) -> Tensor:
 
 def _overlap(task: Run, reading: Reading, full: bool) -> Tensor:
     """sum over units of c c' and the taps that read the unit: (N, P, N', P') or (P, N, N')."""
-    term, counts = reading.term, reading.counts
+    term, counts = reading.term, reading.counts.to(task.device)
     if term.pool is not None and counts.ndim == 2:
         counts = _same_for_all_rows(counts)
     if term.bare:
@@ -277,13 +286,15 @@ def _same_for_all_rows(counts: Tensor) -> Tensor:
 def _coefficients(term: Term, fields: Fields) -> Tensor:
     """c (N, units, positions): the sum of products of masks and fixed numbers on the grid."""
     total: Tensor | None = None
+    there = next(iter(fields.values())).device
     for product in term.products:
         part: Tensor | None = None
         for name, table in product:
-            factor = table[None] if name == FIXED else _on_grid(fields[name], table)
+            here = table.to(there)
+            factor = here[None] if name == FIXED else _on_grid(fields[name], here)
             part = factor if part is None else part * factor
         if part is None:  # the constant 1
-            part = torch.ones(1, *term.grid, dtype=torch.bool)
+            part = torch.ones(1, *term.grid, dtype=torch.bool, device=there)
         part = part if len(term.products) == 1 else part.double()
         total = part if total is None else total + part
     assert total is not None
@@ -335,7 +346,7 @@ def _number(
     kind, network = node.kind, program.gated.network
     assert isinstance(kind, Affine)
     rows = len(numbers[INPUT])
-    none = {n: torch.zeros(rows, *network.shape(n), dtype=torch.float64) for n in node.inputs}
+    none = {n: numbers[INPUT].new_zeros(rows, *network.shape(n)) for n in node.inputs}
     xs = [numbers.get(n, none[n]) for n in node.inputs]
     return kind(*xs) if name in program.pure else kind.linear(*xs)
 

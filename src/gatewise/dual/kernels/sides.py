@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gatewise.dual.kernels.packed import Gates, on_counts
 from gatewise.errors import DataError, WrongShape
-from gatewise.numeric import as_tensor
+from gatewise.numeric import as_tensor, device_of
 
 Scale = Literal["raw", "normalised", "cosine", "log"]
 
@@ -45,7 +45,7 @@ def side(
     gates: Gates, inputs: Any, biases: Sequence[bool], scale: Scale, work: torch.dtype, first: bool
 ) -> Side:
     """Rows with their factors; the constants of "normalised" all stand on the first side."""
-    x = None if inputs is None else as_tensor(inputs, work, torch.device("cpu"))
+    x = None if inputs is None else as_tensor(inputs, work, device_of(inputs))
     if x is not None and (x.ndim != 2 or (gates.layers and len(x) != len(gates))):
         raise WrongShape(f"inputs must be ({len(gates)}, d) as the gates, got {tuple(x.shape)}")
     rows = len(gates) if x is None else len(x)
@@ -62,7 +62,7 @@ def _logs(gates: Gates, x: Tensor | None, biases: Sequence[bool], rows: int) -> 
     """log K_l(x, x) for l = 0 .. L, and with the last bias."""
     norms = np.ones(rows)
     if x is not None:
-        norms = torch.linalg.vector_norm(x, dim=1, dtype=torch.float64).square().numpy()
+        norms = torch.linalg.vector_norm(x, dim=1, dtype=torch.float64).square().cpu().numpy()
     with np.errstate(divide="ignore"):
         logs = [np.log(norms)]
         for layer, bias in zip((*gates.layers, None), biases, strict=True):

@@ -149,7 +149,7 @@ def _chain(
 
 def _values(whole: Gated, rows: Tensor, kind: torch.dtype) -> Tensor:
     """What the first weight layer multiplies."""
-    return torch.cat([value_input(whole, part).to(kind) for part in rows.split(BATCH)])
+    return torch.cat([value_input(whole, part).cpu().to(kind) for part in rows.split(BATCH)])
 
 
 def _recursion(

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gatewise.dual.gates.alignment import cosine, redrawn
-from gatewise.dual.gating import Gated, gated, masks
+from gatewise.dual.gating import Gated, gated, masks, on_host
 from gatewise.dual.kernels.path_kernel import npk, npk_of_gates
 from gatewise.dual.machines.solvers import KernelMachine, centred_targets, ridge_machine
 from gatewise.errors import DataError, NotGated
@@ -153,7 +153,7 @@ def gates_know(
     tells. NotGated where gates are not on/off, DataError for labels of one class.
     Memory: four matrices of rows x rows float64 at a time (0.8 GB for 5000).
     """
-    whole = gated(net)
+    whole = on_host(net)
     if not whole.sites:
         raise NotGated(
             "the network has no gates, so they know nothing: it is one linear map for all rows"

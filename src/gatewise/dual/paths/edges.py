@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gatewise.dual.gating import CONSTANT, Gated, Site, gated
+from gatewise.dual.gating import CONSTANT, Gated, Site, on_host
 from gatewise.dual.kernels.constants import beginning
 from gatewise.dual.kernels.views import diagonal
 from gatewise.dual.paths.graph import Floats, Ints, Layer, UnitGraph
@@ -51,7 +51,7 @@ def unit_graph(net: Network | Gated | UnitGraph) -> UnitGraph:
     """The graph of a gated network; refuses, with the count of edges, one too large to hold."""
     if isinstance(net, UnitGraph):
         return net
-    whole = gated(net)
+    whole = on_host(net)
     builder = _Builder(Gated(whole.network.to(torch.float64), whole.sites, None, whole.values))
     for name in whole.values:
         if name != INPUT:

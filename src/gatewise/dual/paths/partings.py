@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gatewise.dual.gating import Gated, Site, gated, mask_of, pattern_of, value_input
+from gatewise.dual.gating import Gated, Site, mask_of, on_host, pattern_of, value_input
 from gatewise.dual.paths.graph import big
 from gatewise.dual.paths.shares import cotangents, one_row, place, which_outputs
 from gatewise.ir.kinds import Shape
@@ -117,7 +117,7 @@ def partings(net: Network | Gated, x1: Any, x2: Any, output: int | None = None) 
 
     output: whose difference is divided up; None: the largest at x1.
     """
-    whole = gated(net)
+    whole = on_host(net)
     network = whole.network.to(torch.float64)
     x = torch.cat([one_row(network, x1, "x1"), one_row(network, x2, "x2")])
     values = network(x)

@@ -22,7 +22,7 @@ from gatewise.dual.tangents.empirical import add_gram, is_index, mirror
 from gatewise.dual.tangents.factors import Factor, Outer, Whole, cheaper
 from gatewise.errors import DataError, UnsupportedLayer, WrongShape
 from gatewise.given.rows import finite
-from gatewise.numeric import as_tensor, whole_number
+from gatewise.numeric import as_tensor, device_of, whole_number
 
 BATCH = 256  # rows at once on their way through the module
 Call = tuple[nn.Module, Tensor, Tensor]  # one use of a layer: what went in, what came out
@@ -82,8 +82,8 @@ def tangent_split(
     """
     whole_number(batch, "batch")
     run = _Run(_copied(module), outputs)
-    x = _rows(X, "X")
-    x2 = None if X2 is None else _rows(X2, "X2")
+    x = _rows(X, "X", run.device)
+    x2 = None if X2 is None else _rows(X2, "X2", run.device)
     for rows, name in ((x, "X"), (x if x2 is None else x2, "X2")):
         run.try_one(rows, name)
     mine = run.factors(x, batch)
@@ -91,7 +91,11 @@ def tangent_split(
     value, feature = (_gram(mine, theirs, part, x2 is None) for part in ("value", "feature"))
     error = _checked(run, x, x if x2 is None else x2, value + feature, seed)
     return TangentSplit(
-        value.numpy(), feature.numpy(), run.words, error, "" if feature.any() else run.reason()
+        value.cpu().numpy(),
+        feature.cpu().numpy(),
+        run.words,
+        error,
+        "" if feature.any() else run.reason(),
     )
 
 
@@ -107,8 +111,8 @@ def _copied(module: Any) -> nn.Module:
     return copied
 
 
-def _rows(X: Any, name: str) -> Tensor:
-    x = as_tensor(X, torch.float64, torch.device("cpu"))
+def _rows(X: Any, name: str, device: torch.device) -> Tensor:
+    x = as_tensor(X, torch.float64, device)
     if x.ndim < 2:
         raise WrongShape(f"{name} must be rows of inputs, got shape {tuple(x.shape)}")
     return finite(x, name)
@@ -120,7 +124,8 @@ Parts = dict[tuple[str, str], Factor]
 def _gram(mine: Parts, theirs: Parts, part: str, same: bool) -> Tensor:
     """The kernel of the value or the feature weights."""
     rows, others = (len(next(iter(vars(next(iter(p.values()))).values()))) for p in (mine, theirs))
-    out = torch.zeros(rows, others, dtype=torch.float64)
+    there = device_of(*vars(next(iter(mine.values()))).values())
+    out = torch.zeros(rows, others, dtype=torch.float64, device=there)
     for key in mine:
         if key[0] == part:
             add_gram(out, mine[key], theirs[key], half=same)
@@ -137,6 +142,7 @@ class _Run:
 
     def __init__(self, module: nn.Module, outputs: str | int) -> None:
         self.module, self.outputs = module, outputs
+        self.device = device_of(*module.parameters())
         feature = {id(p) for p in module.feature_parameters()}  # type: ignore[operator]
         value = {id(p) for p in module.value_parameters()}  # type: ignore[operator]
         self.layers = dict(_layers(module, feature, value))
@@ -300,7 +306,7 @@ def _norm(layer: nn.modules.batchnorm._BatchNorm, x: Tensor, g: Tensor) -> Tenso
 def _checked(run: _Run, x: Tensor, x2: Tensor, kernel: Tensor, seed: int) -> float:
     """max |K c - J (J^T c)| / (|K| |c|): J^T backward and J forward through the whole module."""
     generator = torch.Generator().manual_seed(seed)
-    c = torch.randn(len(x2), generator=generator, dtype=torch.float64)
+    c = torch.randn(len(x2), generator=generator, dtype=torch.float64).to(run.device)
     product = _jacobian_product(run, x, x2, c)
     size = float((kernel.abs() @ c.abs()).max())
     error = float((kernel @ c - product).abs().max())
@@ -316,7 +322,7 @@ def _jacobian_product(run: _Run, x: Tensor, x2: Tensor, c: Tensor) -> Tensor:
         y = torch.func.functional_call(run.module, parameters, (rows,))
         return run.seeds(y.reshape(len(rows), -1))
 
-    total = torch.zeros(len(x), dtype=torch.float64)
+    total = x.new_zeros(len(x))
     for o in range(len(outputs(theta, x[:1]))):
 
         def back(parameters: dict[str, Tensor], o: int = o) -> Tensor:

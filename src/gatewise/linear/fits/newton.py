@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gatewise.linear.fits.data import Floats, Ids
+from gatewise.linear.fits.model import probabilities
 
 EXACT = 1200  # unknowns of a Hessian that is formed and solved
 STEPS = 200
@@ -146,12 +147,8 @@ def solve(problem: Problem, theta: Floats, gradient: Floats) -> Floats:
 
 
 def chances(scores: Floats) -> Floats:
-    """Log odds to the chance of yes (rows, 1); logits to chances (rows, classes)."""
-    if scores.shape[1] == 1:
-        half = np.tanh(0.5 * scores)
-        return np.asarray(0.5 * (1 + half))
-    z = np.exp(scores - scores.max(1, keepdims=True))
-    return np.asarray(z / z.sum(1, keepdims=True))
+    """(rows, outputs) of yes, of one column of log odds; else of every class."""
+    return probabilities(scores)[:, -scores.shape[1] :]
 
 
 def _loss(scores: Floats, y: Ids) -> float:

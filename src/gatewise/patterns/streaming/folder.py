@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gatewise.errors import DataError, OutputError
+from gatewise.errors import DataError, GatewiseError, OutputError
 from gatewise.patterns.streaming import runs
 from gatewise.patterns.streaming.reading import Place
-from gatewise.tables.words import listed
+from gatewise.tables.words import listed, one_line
 from gatewise.tables.writing import sentences, whole_file
 
 try:
@@ -24,11 +24,15 @@ except ImportError:  # not a POSIX system
 Job = dict[str, Any]
 LOCK, UNFINISHED = ".lock", ".unfinished"
 META, PATTERNS, ROWS = "meta.json", "patterns.parquet", "rows.parquet"
+OURS = frozenset({LOCK, UNFINISHED, META, PATTERNS, ROWS})
 
 
 @contextmanager
-def only_one(out: Path) -> Iterator[None]:
-    """Hold the folder's lock, which the system lets go when the process dies."""
+def only_one(out: Path, ours: frozenset[str] = OURS) -> Iterator[None]:
+    """Hold the folder's lock, which the system lets go when the process dies.
+
+    ours: what may be in the folder.
+    """
     if fcntl is None:
         raise OutputError(
             f"'{out}' cannot be guarded against a second process: file locks (flock) are needed; "
@@ -36,7 +40,7 @@ def only_one(out: Path) -> Iterator[None]:
         )
     with sentences(out):
         out.mkdir(parents=True, exist_ok=True)
-        _require_ours(out)
+        _require_ours(out, ours)
         handle = os.open(out / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         try:
@@ -50,8 +54,7 @@ def only_one(out: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _require_ours(out: Path) -> None:
-    ours = {LOCK, UNFINISHED, META, PATTERNS, ROWS}
+def _require_ours(out: Path, ours: frozenset[str]) -> None:
     found = sorted(p.name for p in out.iterdir() if p.name not in ours and not _draft(p.name))
     if found:
         raise OutputError(
@@ -63,16 +66,18 @@ def _draft(name: str) -> bool:
     return name.startswith(".") and name.endswith(".partial")
 
 
-def finished(out: Path, job: Job) -> bool:
+def finished(out: Path, job: Job, what: str = "census") -> bool:
     """Is the census of this job there? One of another job is refused."""
     if not (out / META).is_file():
         return False
-    require_same(out, json.loads((out / META).read_text())["job"], job)
+    with known(out, what):
+        old = json.loads((out / META).read_text())["job"]
+        require_same(out, old, job, what)
     discard(out)
     return True
 
 
-def opened(out: Path, job: Job) -> Path:
+def opened(out: Path, job: Job, what: str = "census") -> Path:
     """The folder of unfinished work of this job, made or found again."""
     work = out / UNFINISHED
     with sentences(out):
@@ -82,10 +87,25 @@ def opened(out: Path, job: Job) -> Path:
                 if _draft(path.name):  # of a process that was killed as it wrote
                     path.unlink()
     if (work / "job.json").is_file():
-        require_same(out, json.loads((work / "job.json").read_text()), job)
+        with known(out, what):
+            require_same(out, json.loads((work / "job.json").read_text()), job, what)
     else:
         write_json(work / "job.json", job)
     return work
+
+
+@contextmanager
+def known(out: Path, what: str = "census") -> Iterator[None]:
+    """Where files of a folder of ours are read: what is wrong with them, in a sentence."""
+    try:
+        yield
+    except GatewiseError:
+        raise
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise OutputError(
+            f"'{out}' holds {_one(what)} that cannot be read ({one_line(error)}): delete it to "
+            "start again"
+        ) from None
 
 
 def discard(out: Path) -> None:
@@ -93,7 +113,7 @@ def discard(out: Path) -> None:
     shutil.rmtree(out / UNFINISHED, ignore_errors=True)
 
 
-def require_same(out: Path, old: Job, new: Job) -> None:
+def require_same(out: Path, old: Job, new: Job, what: str = "census") -> None:
     """Refuse to go on with another model, other files or other settings, by name.
 
     What raised on nothing so far may go on skipping; what skipped may not go on raising.
@@ -102,13 +122,17 @@ def require_same(out: Path, old: Job, new: Job) -> None:
     old = old | {k: new[k] for k, v in old.items() if v == "raise" and k in new}
     if old == new:
         return
-    said = "was begun by another version of the census"
+    said = f"was begun by another version of the {what}"
     if old.get("version") == new.get("version"):
         said = _difference(old, new)
     raise DataError(
-        f"'{out}' holds a census that {said}: choose another folder, or delete this one to start "
-        "again"
+        f"'{out}' holds {_one(what)} that {said}: choose another folder, or delete this one to "
+        "start again"
     )
+
+
+def _one(what: str) -> str:
+    return f"an {what}" if what[0] in "aeiou" else f"a {what}"
 
 
 def _difference(old: Job, new: Job) -> str:
@@ -144,8 +168,9 @@ def ids_path(work: Path, k: int) -> Path:
 def runs_of(work: Path) -> list[Job]:
     """What the runs so far say of themselves, in order."""
     found: list[Job] = []
-    while run_path(work, len(found)).is_file():
-        found.append(runs.facts_of(run_path(work, len(found))))
+    with known(work.parent):
+        while run_path(work, len(found)).is_file():
+            found.append(runs.facts_of(run_path(work, len(found))))
     return found
 
 

@@ -83,7 +83,8 @@ def _buckets(job: Merge) -> Iterator[tuple[int, list[tuple[int, Run]]]]:
             (k, runs.bucket(folder.run_path(job.work, k), facts["bounds"], b))
             for k, facts in enumerate(job.done)
         )
-        parts = [(k, run) for k, run in read if run is not None]
+        with folder.known(job.out):
+            parts = [(k, run) for k, run in read if run is not None]
         if parts:
             yield b, parts
 
@@ -145,7 +146,8 @@ def _write_rows(job: Merge, clusters: int) -> None:
         ) as writer,
     ):
         for k, size in enumerate(job.sizes):
-            table = pa.parquet.read_table(folder.ids_path(job.work, k))
+            with folder.known(job.out):
+                table = pa.parquet.read_table(folder.ids_path(job.work, k))
             final = np.append(rank[went[at : at + size, 0], 0], OUTSIDE)
             ids = final[table.column("place").to_numpy()]
             writer.write_table(pa.table([ids, table.column("undecided")], schema=schema))

@@ -3,40 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from gatewise.errors import DataError, EmptyData, WrongColumns, missing
+from gatewise.errors import DataError, WrongColumns
+from gatewise.patterns.streaming import opening, raw  # the first of them asks for pyarrow
+from gatewise.patterns.streaming.opening import files_of, pa
 from gatewise.tables.frames import duplicates, matched
-from gatewise.tables.words import counted, is_number, is_numbered, listed, one_line
+from gatewise.tables.words import counted, listed, one_line
 
-try:
-    import pyarrow as pa
-    import pyarrow.csv
-    import pyarrow.dataset
-    import pyarrow.fs
-except ImportError:
-    raise missing("pyarrow", "report", "streaming rows from files") from None
+__all__ = ["OnBadFiles", "Part", "Table", "files_of", "table_of", "unreadable"]
 
 OnBadFiles = Literal["raise", "skip"]
-TAIL = 1 << 16  # bytes of a file's end that are hashed: the footer of Parquet and Arrow files
-FORMATS = {
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".arrow": "ipc",
-    ".feather": "ipc",
-    ".ipc": "ipc",
-    ".csv": "csv",
-}
+INDEX = re.compile(r"__index_level_[0-9]+__")  # what pandas writes of its index: no column
+SAMPLE = 64  # rows by which a preparation is known
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
     """One file: its name, pyarrow's fragment of it, what it holds, and why it cannot be read.
 
-    digest: of its size, time of change and last 64 KiB; rows: None where only reading it tells.
+    digest: of its size, time of change and last 64 KiB; columns: its own, then those of its
+    folders (`folders`: year=2024 is a column); rows: None where only reading it tells. The fragment
+    is a `raw.Derived` where numbers have to be made of what the file holds.
     """
 
     name: str
@@ -45,18 +38,45 @@ class Part:
     columns: tuple[str, ...] = ()
     rows: int | None = None
     trouble: str = ""
+    folders: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_parquet(self) -> bool:
         return isinstance(self.fragment.format, pa.dataset.ParquetFileFormat)
 
+    @property
+    def source(self) -> Part:
+        """The part as pyarrow opened it."""
+        return self.fragment.part if isinstance(self.fragment, raw.Derived) else self
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The columns that lie in the file."""
+        return tuple(c for c in self.columns if c not in self.folders)
+
+    def kind(self, name: str) -> Any:
+        """The type of a column; of codes, that of their values."""
+        if name in self.folders:
+            return pa.scalar(self.folders[name]).type
+        found = self.source.fragment.physical_schema.field(name).type
+        return found.value_type if pa.types.is_dictionary(found) else found
+
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Files that make one table, in order of name, and the columns to take of each."""
+    """Files that make one table, in order of name, and the columns to take of each.
+
+    needs: the raw columns that those are made of (the same ones, where a file holds numbers);
+    target: a column beside them, "" for none; convert: a batch of raw columns as numbers;
+    preparation: what a Pipeline makes of the first rows, as a digest ("" without one).
+    """
 
     parts: tuple[Part, ...]
     columns: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    target: str = ""
+    convert: raw.Convert = raw.matrix
+    preparation: str = ""
 
     @property
     def rows(self) -> int | None:
@@ -66,30 +86,37 @@ class Table:
 
 
 def table_of(
-    source: Any, wanted: Sequence[str], width: int, on_bad_files: OnBadFiles = "raise"
+    source: Any,
+    wanted: Sequence[str],
+    width: int,
+    on_bad_files: OnBadFiles = "raise",
+    *,
+    target: str = "",
+    prepare: Callable[[Any], Any] | None = None,
 ) -> Table:
     """The table at a path (a file or a folder of them) or in a pyarrow dataset of files.
 
-    wanted: the columns' names in the network's order; without them the first file's.
+    wanted: the columns' names in the network's order; without them the first file's. Folders named
+    year=2024 are a column year, taken where it is wanted. target: a column that is no input;
+    prepare: a Network's own, from raw columns (text, categories) to its inputs. A Table is given
+    back as it is.
     """
-    parts = tuple(_looked_at(part) for part in _parts(source))
-    columns, whose = tuple(wanted), "the network"
-    for part in parts:
-        if part.trouble:
-            if on_bad_files == "raise":
-                raise unreadable(part.name, part.trouble)
-            continue
-        if not columns:
-            columns = matched(part.columns, (), width, f"'{part.name}'")
-            whose = f"'{part.name}'"
-        _require_same(part, columns, whose)
-        _require_numbers(part, columns)
+    if isinstance(source, Table):
+        return source
+    texts = frozenset(getattr(prepare, "columns", ())) | {target}
+    parts = _agreed(tuple(_parts(source, texts)), texts, on_bad_files)
     if all(part.trouble for part in parts):
         raise DataError(
             f"none of {counted(len(parts), 'file')} can be read: "
             f"'{parts[0].name}': {parts[0].trouble}"
         )
-    return Table(parts, columns)
+    if target:
+        _require_target(parts, target)
+    if prepare is not None:
+        return _prepared(parts, wanted, target, prepare)
+    columns = _numbers(parts, wanted, width, target)
+    made = tuple(_derived(p, columns) if _needs_making(p, columns) else p for p in parts)
+    return Table(made, columns, columns, target)
 
 
 def unreadable(name: str, why: str) -> DataError:
@@ -99,10 +126,36 @@ def unreadable(name: str, why: str) -> DataError:
     )
 
 
-def _require_same(part: Part, columns: Sequence[str], whose: str) -> None:
-    """The columns of the part are those, in any order."""
-    gone = [c for c in columns if c not in part.columns]
-    more = [c for c in part.columns if c not in columns]
+# -- columns that are numbers --
+
+
+def _numbers(
+    parts: Sequence[Part], wanted: Sequence[str], width: int, target: str
+) -> tuple[str, ...]:
+    """The columns to take, which every readable part has as numbers."""
+    columns, whose = tuple(wanted), "the network"
+    for part in parts:
+        if part.trouble:
+            continue
+        if not columns:
+            columns = _own(part, width, target)
+            whose = f"'{part.name}'"
+        _require_same(part, columns, whose, target)
+        for name in columns:
+            _require_number(part, name)
+    return columns
+
+
+def _own(part: Part, width: int, target: str) -> tuple[str, ...]:
+    """All columns of a part, those of its folders too if it takes them to be enough."""
+    own, every = (tuple(c for c in found if c != target) for found in (part.own, part.columns))
+    return own if len(own) == width else matched(every, (), width, f"'{part.name}'")
+
+
+def _require_same(part: Part, columns: Sequence[str], whose: str, target: str) -> None:
+    """The columns of the part are those, in any order; folders may say more."""
+    gone = [c for c in columns if c not in part.columns or c == target]
+    more = [c for c in part.own if c not in columns and c != target]
     said = [f"{what}: {listed(c)}" for what, c in (("missing", gone), ("not known", more)) if c]
     if said:
         raise WrongColumns(
@@ -111,23 +164,143 @@ def _require_same(part: Part, columns: Sequence[str], whose: str) -> None:
         )
 
 
-def _require_numbers(part: Part, columns: Sequence[str]) -> None:
+def _require_number(part: Part, name: str) -> None:
+    kind = part.kind(name)
+    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
+    if not any(test(kind) for test in (*tests, pa.types.is_decimal, pa.types.is_null)):
+        raise WrongColumns(
+            f"column '{name}' of '{part.name}' holds {kind}, not numbers: convert it first"
+        )
+
+
+def _needs_making(part: Part, columns: Sequence[str]) -> bool:
+    """Is a column in the names of folders, or kept as codes of its values?"""
+    if part.trouble:
+        return False
     schema = part.fragment.physical_schema
-    for name in columns:
-        kind = schema.field(name).type
-        tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
-        if not any(test(kind) for test in (*tests, pa.types.is_decimal, pa.types.is_null)):
+    return any(c in part.folders or pa.types.is_dictionary(schema.field(c).type) for c in columns)
+
+
+def _derived(part: Part, columns: tuple[str, ...]) -> Part:
+    return replace(part, fragment=raw.Derived(part, columns, columns, raw.matrix))
+
+
+# -- raw columns --
+
+
+def _prepared(
+    parts: tuple[Part, ...], wanted: Sequence[str], target: str, prepare: Callable[[Any], Any]
+) -> Table:
+    """The table of what a Network's own preparation makes of raw columns."""
+    needs = _needs(parts, target, prepare)
+    columns = tuple(wanted) or tuple(getattr(prepare, "names", ()))
+    whole = [p for p in parts if not p.trouble]
+    texts = {c for c in needs for p in whole if _sort(p.kind(c)) == "text"}
+    convert = raw.prepared(prepare, frozenset(texts))
+    made = tuple(
+        p if p.trouble else replace(p, fragment=raw.Derived(p, needs, columns, convert))
+        for p in parts
+    )
+    return Table(made, columns, needs, target, convert, _preparation(parts, needs, convert))
+
+
+def _needs(parts: Sequence[Part], target: str, prepare: Any) -> tuple[str, ...]:
+    """The raw columns that are read: by name, or all of them where there were no names."""
+    first = next(p for p in parts if not p.trouble)
+    known = tuple(getattr(prepare, "columns", ()))
+    if getattr(prepare, "named", False):
+        needs = tuple(known[j] for j in prepare.needs)
+    elif known:
+        needs = _own(first, len(known), target)
+    else:
+        needs = tuple(c for c in first.columns if c != target)
+    for part in parts:
+        gone = [c for c in needs if not part.trouble and (c not in part.columns or c == target)]
+        if gone:
             raise WrongColumns(
-                f"column '{name}' of '{part.name}' holds {kind}, not numbers: convert it first"
+                f"'{part.name}' lacks columns that the model was trained on (missing: "
+                f"{listed(gone)}; it has {listed(part.columns)}): they are found by name"
+            )
+    return needs
+
+
+def _preparation(parts: Sequence[Part], needs: Sequence[str], convert: raw.Convert) -> str:
+    """What the first rows that can be read become: a Pipeline that was refitted is noticed."""
+    found = hashlib.sha256(repr(needs).encode())
+    for part in parts:
+        if not part.trouble:
+            for batch in islice(raw.batches(part, needs, SAMPLE), 1):
+                found.update(raw.made_of(convert, batch, part.name, 0).tobytes())
+                return found.hexdigest()
+    return found.hexdigest()
+
+
+def _require_target(parts: Sequence[Part], target: str) -> None:
+    for part in parts:
+        if not part.trouble and target not in part.columns:
+            raise DataError(
+                f"no column '{target}' to use as target: '{part.name}' has {listed(part.columns)}"
             )
 
 
-def _parts(source: Any) -> Iterator[Part]:
+def _agreed(
+    parts: tuple[Part, ...], texts: frozenset[str], on_bad_files: OnBadFiles
+) -> tuple[Part, ...]:
+    """Parts whose raw columns are of one kind in all files; else both files are named."""
+    first: dict[str, Part] = {}
+    for part in parts:
+        if part.trouble and on_bad_files == "raise":
+            raise unreadable(part.name, part.trouble)
+        for name in texts.intersection(() if part.trouble else part.columns):
+            kind, seen = _sort(part.kind(name)), first.get(name)
+            if kind and seen is not None and _sort(seen.kind(name)) != kind:
+                raise WrongColumns(
+                    f"column '{name}' holds {seen.kind(name)} in '{seen.name}' and "
+                    f"{part.kind(name)} in '{part.name}': write it as one kind in every file"
+                )
+            if kind and seen is None:
+                first[name] = part
+    kinds = {name: part.kind(name) for name, part in first.items()}
+    return tuple(_again(part, texts, kinds) for part in parts)
+
+
+def _sort(kind: Any) -> str:
+    """Numbers of all types are one, and so are texts; "" for a column of nothing."""
+    if pa.types.is_null(kind):
+        return ""
+    types = pa.types
+    numbers = (types.is_integer, types.is_floating, types.is_decimal, types.is_boolean)
+    if any(test(kind) for test in numbers):
+        return "numbers"
+    texts = (types.is_string, types.is_large_string, types.is_string_view)
+    return "text" if any(test(kind) for test in texts) else str(kind)
+
+
+def _again(part: Part, texts: frozenset[str], kinds: Mapping[str, Any]) -> Part:
+    """A CSV whose first rows leave a column empty, opened with the type that others give it."""
+    if part.trouble or not isinstance(part.fragment.format, pa.dataset.CsvFileFormat):
+        return part
+    empty = [c for c in texts.intersection(part.own) if pa.types.is_null(part.kind(c))]
+    if not empty:
+        return part
+    held = {c: kinds.get(c, pa.string()) for c in empty}
+    return replace(part, fragment=opening.fragment_at(Path(part.fragment.path), texts, held))
+
+
+# -- the files --
+
+
+def _parts(source: Any, texts: frozenset[str]) -> Iterator[Part]:
     if isinstance(source, str | Path):
-        yield from map(_part_at, files_of(Path(source)))
+        root = Path(source)
+        paths = files_of(root)
+        folders = opening.typed([opening.folders_of(path, root) for path in paths])
+        for path, held in zip(paths, folders, strict=True):
+            yield _part_at(path, texts, held)
     elif isinstance(source, pa.dataset.FileSystemDataset):
         for fragment in sorted(source.get_fragments(), key=lambda f: str(f.path)):
-            yield Part(fragment.path, fragment)
+            held = pa.dataset.get_partition_keys(fragment.partition_expression)
+            yield _looked_at(Part(fragment.path, fragment), held)
     else:
         raise DataError(
             f"rows are streamed from a path or a pyarrow dataset of files, got "
@@ -135,78 +308,24 @@ def _parts(source: Any) -> Iterator[Part]:
         )
 
 
-def files_of(path: Path) -> list[Path]:
-    """The tables at a path, in order of name; hidden files and other kinds are passed over."""
-    if path.is_file():
-        found = [path]
-    elif path.is_dir():
-        inside = (p for p in path.rglob("*") if not _hidden(p.relative_to(path)) and p.is_file())
-        found = sorted(p for p in inside if p.suffix.lower() in FORMATS)
-    else:
-        raise DataError(f"there is no file or folder '{path}'")
-    if not found:
-        raise EmptyData(f"the folder '{path}' has no table: {listed(sorted(FORMATS))} are read")
-    if found[0].suffix.lower() not in FORMATS:
-        raise DataError(f"'{path}' is none of {listed(sorted(FORMATS))}: convert it to Parquet")
-    return found
-
-
-def _hidden(path: Path) -> bool:
-    return any(name.startswith((".", "_")) for name in path.parts)
-
-
-def _part_at(path: Path) -> Part:
-    kind = FORMATS[path.suffix.lower()]
+def _part_at(path: Path, texts: frozenset[str], folders: Mapping[str, Any]) -> Part:
     try:
-        layout = _csv(path) if kind == "csv" else _named(kind)
+        fragment = opening.fragment_at(path, texts, {})
     except (pa.ArrowException, OSError) as error:
         return Part(str(path), None, trouble=one_line(error))
-    return Part(str(path), layout.make_fragment(str(path), pa.fs.LocalFileSystem()))
+    return _looked_at(Part(str(path), fragment), folders)
 
 
-def _named(kind: str) -> Any:
-    named = {"parquet": pa.dataset.ParquetFileFormat, "ipc": pa.dataset.IpcFileFormat}
-    return named[kind]()
-
-
-def _csv(path: Path) -> Any:
-    """CSV with every column as numbers: else the first rows would decide what the rest may be."""
-    with pa.csv.open_csv(path) as reader:
-        names = reader.schema.names
-    if names and all(is_number(name) for name in names) and not is_numbered(names):
-        raise WrongColumns(
-            f"'{path}' has no header: its first line is {listed(names)}. "
-            "Add a line with the names of the columns"
-        )
-    kinds = dict.fromkeys(names, pa.float64())
-    return pa.dataset.CsvFileFormat(convert_options=pa.csv.ConvertOptions(column_types=kinds))
-
-
-def _looked_at(part: Part) -> Part:
-    """The part with what its schema and its end say."""
-    if part.trouble:
-        return part
+def _looked_at(part: Part, folders: Mapping[str, Any]) -> Part:
+    """The part with what its schema, its end and its folders say."""
+    csv = isinstance(part.fragment.format, pa.dataset.CsvFileFormat)
     try:
-        part = replace(part, digest=_digest(part.fragment))
-        names = tuple(part.fragment.physical_schema.names)
-        rows = None if _is_csv(part) else part.fragment.count_rows()
+        part = replace(part, digest=opening.digest(part.fragment))
+        names = tuple(n for n in part.fragment.physical_schema.names if not INDEX.fullmatch(n))
+        rows = None if csv else part.fragment.count_rows()
     except (pa.ArrowException, OSError) as error:
         return replace(part, trouble=one_line(error))
     if len(set(names)) < len(names):
         raise duplicates(f"'{part.name}'", names)
-    return replace(part, columns=names, rows=rows)
-
-
-def _is_csv(part: Part) -> bool:
-    return isinstance(part.fragment.format, pa.dataset.CsvFileFormat)
-
-
-def _digest(fragment: Any) -> str:
-    """sha256 of the size, the time of the last change, and the end of the file."""
-    info = fragment.filesystem.get_file_info(fragment.path)
-    size = info.size or 0
-    found = hashlib.sha256(repr((size, info.mtime_ns)).encode())
-    with fragment.filesystem.open_input_file(fragment.path) as file:
-        file.seek(max(0, size - TAIL))
-        found.update(file.read(TAIL))
-    return found.hexdigest()
+    more = {name: value for name, value in folders.items() if name not in names}
+    return replace(part, columns=(*names, *more), rows=rows, folders=more)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,9 +13,12 @@ import pyarrow.compute
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from gatewise.errors import DataError
+from gatewise.patterns.streaming.opening import digest
 from gatewise.patterns.streaming.parts import Part, Table
 from gatewise.tables.words import one_line
 
+Floats = NDArray[np.float64]
 T = TypeVar("T")
 BLOCK_BYTES = 1 << 24  # of float64 read at once
 
@@ -30,38 +33,68 @@ class Place:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """values (rows, columns) from `place` on; trouble: why nothing more of this file can be read.
+    """Rows from `place` on, column by column; trouble: why nothing more of this file can be read.
 
-    next: the place after it.
+    columns: float64 (rows,) each, missing values NaN; next: the place after it.
     """
 
     place: Place
-    values: NDArray[np.float64]
+    columns: tuple[Floats, ...]
     trouble: str = ""
+
+    def __len__(self) -> int:
+        return len(self.columns[0]) if self.columns else 0
+
+    @property
+    def values(self) -> Floats:
+        """(rows, columns), row after row in memory: BLAS is several times slower on columns."""
+        return self.rows(slice(None))
+
+    def rows(self, which: slice | NDArray[np.int64]) -> Floats:
+        """Some of the rows, (rows, columns)."""
+        return np.ascontiguousarray(np.stack([c[which] for c in self.columns]).T)
+
+    def head(self, rows: int) -> Block:
+        """The first rows."""
+        return replace(self, columns=tuple(c[:rows] for c in self.columns))
 
     @property
     def next(self) -> Place:
         if self.trouble:
             return Place(self.place.part + 1)
-        return Place(self.place.part, self.place.row + len(self.values))
+        return Place(self.place.part, self.place.row + len(self))
 
 
 def blocks(table: Table, start: Place = Place()) -> Iterator[Block]:
     """Every row from `start` on, in order; a file that breaks off ends with trouble."""
     width = len(table.columns)
-    nothing = np.empty((0, width))
     for i in range(start.part, len(table.parts)):
         part, row = table.parts[i], start.row if i == start.part else 0
         if part.trouble:
-            yield Block(Place(i), nothing, part.trouble)
+            yield Block(Place(i), (), part.trouble)
             continue
         size = max(1, BLOCK_BYTES // (8 * max(1, width)))
         try:
             for batch in _batches(part, list(table.columns), row, size):
-                yield Block(Place(i, row), _values(batch, table.columns))
+                yield Block(Place(i, row), columns_of(batch, table.columns))
                 row += len(batch)
-        except (pa.ArrowException, OSError) as error:
-            yield Block(Place(i, row), nothing, one_line(error))
+        except (pa.ArrowException, OSError, KeyError) as error:
+            require_unchanged(part)
+            yield Block(Place(i, row), (), one_line(error))
+        else:
+            require_unchanged(part)
+
+
+def require_unchanged(part: Part) -> None:
+    """Raise, naming the file, where it is no longer the one that was listed."""
+    try:
+        same = digest(part.source.fragment) == part.digest
+    except OSError:
+        same = False
+    if not same:
+        raise DataError(
+            f"'{part.name}' was changed while its table was read: start again once it is written"
+        )
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
@@ -87,14 +120,20 @@ def _parquet(part: Part, columns: list[str], skip: int, size: int) -> Iterator[A
         part.fragment.filesystem.open_input_file(part.fragment.path) as source,
         pa.parquet.ParquetFile(source, pre_buffer=False) as file,
     ):
-        sizes = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
-        ends = np.cumsum(sizes, dtype=np.int64)
-        first = int(np.searchsorted(ends, skip, side="right"))
-        if first < len(sizes):
-            skip -= int(ends[first]) - sizes[first]
-            groups = list(range(first, len(sizes)))
-            found = file.iter_batches(size, groups, columns, use_threads=False)
-            yield from _after(found, skip)
+        for g in range(file.num_row_groups):
+            rows = file.metadata.row_group(g).num_rows
+            if skip < rows:  # group by group: a batch that ends in a broken one would be lost whole
+                yield from _after(_group(file, g, rows, columns, size), skip)
+            skip = max(0, skip - rows)
+
+
+def _group(file: Any, g: int, rows: int, columns: list[str], size: int) -> Iterator[Any]:
+    """One that is small enough is decoded at once, which is a little quicker."""
+    if rows > 2 * size:
+        yield from file.iter_batches(size, [g], columns, use_threads=False)
+    else:
+        whole = file.read_row_group(g, columns, use_threads=False)
+        yield from whole.to_batches(max_chunksize=size if rows > size else None)
 
 
 def _scanned(part: Part, columns: list[str], skip: int, size: int) -> Iterator[Any]:
@@ -111,12 +150,8 @@ def _after(batches: Iterator[Any], skip: int) -> Iterator[Any]:
         yield batch.slice(taken)
 
 
-def _values(batch: Any, columns: tuple[str, ...]) -> NDArray[np.float64]:
-    """(rows, columns) float64, row after row in memory; missing values are NaN."""
-    values = np.empty((len(columns), len(batch)))
-    for j, name in enumerate(columns):
-        column = batch.column(name)
-        if column.type != pa.float64():
-            column = column.cast(pa.float64(), safe=False)
-        values[j] = column.to_numpy(zero_copy_only=False)
-    return np.ascontiguousarray(values.T)  # BLAS is several times slower on the transpose
+def columns_of(batch: Any, names: Sequence[str]) -> tuple[Floats, ...]:
+    """Columns as float64, missing values NaN: float64 without any is not copied."""
+    found = (batch.column(name) for name in names)
+    plain = (c if c.type == pa.float64() else c.cast(pa.float64(), safe=False) for c in found)
+    return tuple(c.to_numpy(zero_copy_only=False) for c in plain)

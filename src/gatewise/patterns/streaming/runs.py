@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from gatewise.patterns.hashing import distinct, group, hashes
+from gatewise.patterns.compiled import hashed
+from gatewise.patterns.hashing import U64, group, places
 from gatewise.tables.writing import whole_file
 
 Ids = NDArray[np.int64]
@@ -41,6 +42,13 @@ class Run:
         return [int(i) for i in np.searchsorted(tops, np.arange(BUCKETS + 1, dtype=np.uint64))]
 
 
+def hashes(bits: Bits) -> U64:
+    """`hashing.hashes`, compiled."""
+    words, keys = bits.view(np.uint64), np.empty(len(bits), np.uint64)
+    hashed(words, places(words.shape[1]), keys)
+    return keys
+
+
 class Segment:
     """Collects consecutive rows until they make a run (a builder, not a value)."""
 
@@ -48,48 +56,39 @@ class Segment:
         self.start, self.rows = start, 0
         self.bits = np.empty((capacity, width), np.uint8)
         self.doubts = np.empty(capacity, np.int32)
-        self.outside = np.zeros(capacity, bool)
+        self.outside = np.empty(capacity, bool)
 
     @property
     def room(self) -> int:
         return len(self.bits) - self.rows
 
-    def put(self, bits: Bits, doubts: Ids) -> None:
-        """Rows with their patterns and undecided units."""
+    def put(self, bits: Bits, doubts: NDArray[np.int32], outside: NDArray[np.bool_]) -> None:
+        """Rows with their patterns and undecided units; those outside are in no cluster."""
         here = slice(self.rows, self.rows + len(bits))
-        self.bits[here], self.doubts[here] = bits, doubts
+        self.bits[here], self.doubts[here], self.outside[here] = bits, doubts, outside
         self.rows += len(bits)
 
-    def leave_out(self, rows: Ids) -> None:
-        """Rows, counted from the start of the segment, that are in no cluster."""
-        self.outside[rows] = True
-        self.doubts[rows] = 0
-
-    def close(self, *, ids: bool = True) -> tuple[Run, NDArray[np.int32]]:
-        """The run, and the position in it of every row (of none if they are not asked for)."""
+    def close(self) -> tuple[Run, NDArray[np.int32]]:
+        """The run, and the position in it of every row."""
         inside = np.flatnonzero(~self.outside[: self.rows])
         whole = len(inside) == self.rows
         bits = self.bits[: self.rows] if whole else self.bits[inside]
-        places = np.full(self.rows if ids else 0, OUTSIDE, np.int32)
-        if ids:
-            found = group(bits)
-            places[inside] = found.inverse
-            first, counts = found.first, np.bincount(found.inverse, minlength=len(found.first))
-        else:
-            first, counts = distinct(bits)
-        first = inside[first]
-        return Run(self.bits[first], counts.astype(np.int64), first + self.start), places
+        went = np.full(self.rows, OUTSIDE, np.int32)
+        found = group(bits, hashes(bits))
+        went[inside] = found.inverse
+        counts = np.bincount(found.inverse, minlength=len(found.first)).astype(np.int64)
+        first = inside[found.first]
+        return Run(self.bits[first], counts, first + self.start), went
 
     def reopen(self) -> None:
         """Begin anew after the rows so far."""
         self.start, self.rows = self.start + self.rows, 0
-        self.outside[:] = False
 
 
 def merged(parts: list[Run]) -> tuple[Run, Ids]:
     """The run of all parts' rows, one after another, and where each of their patterns went."""
     bits = np.concatenate([p.bits for p in parts])
-    found = group(bits)
+    found = group(bits, hashes(bits))
     sizes = np.concatenate([p.counts for p in parts])
     counts = np.bincount(found.inverse, sizes, len(found.first)).astype(np.int64)
     first = np.concatenate([p.first for p in parts])[found.first]

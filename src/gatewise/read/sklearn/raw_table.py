@@ -126,7 +126,8 @@ def _series_column(series: Any, missing: Any) -> Column:
         values = [missing if _is_na(v) else v for v in series.to_list()]
     else:
         values = [missing if v is None else v for v in series.to_list()]
-    return _object_column(_objects(values))
+    text = series.dtype in (nw.String, nw.Categorical, nw.Enum)  # also where all of it is absent
+    return _objects(values) if text else _object_column(_objects(values))
 
 
 def _array_column(values: NDArray[Any]) -> Column:

@@ -30,6 +30,7 @@ from gatewise.regions.polyhedral.complex import Complex, Floats, Ints
 from gatewise.regions.polyhedral.exact_vertices import sharpened
 from gatewise.regions.polyhedral.region_table import region_file
 
+FULL = 2**62  # regions: more than any count of them that fits an int64
 Progress = Callable[[int, float], None]  # regions so far, share of the work done (an estimate)
 
 
@@ -103,7 +104,7 @@ class _Run:
             if asked is not None:
                 whole_number(asked, name)
         self.plan, self.most, self.workers, self.progress = (
-            plan(network, where, most and most + 1),  # one more says that there are more
+            plan(network, where, most and min(most, FULL) + 1),  # one more says that there are more
             most,
             workers,
             progress,

@@ -12,8 +12,7 @@ from gatewise.auditing.audit import Audit, Line
 from gatewise.auditing.bootstrap import Interval
 from gatewise.auditing.gains import Gain
 from gatewise.show.audit import page as audit_page
-from gatewise.show.region_files import FORMATS
-from gatewise.show.results import sources, write_folder
+from gatewise.show.results import FORMATS, sources, write_folder
 from gatewise.show.words import plain
 
 TABLES = ("models.parquet", "cohorts.parquet", "linear.parquet")

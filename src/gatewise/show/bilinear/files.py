@@ -11,8 +11,7 @@ import numpy as np
 from gatewise.show.bilinear import page as bilinear_page
 from gatewise.show.bilinear import words as say
 from gatewise.show.bilinear.facts import Bilinear
-from gatewise.show.region_files import FORMATS
-from gatewise.show.results import as_unicode, sources, write_folder
+from gatewise.show.results import FORMATS, as_unicode, sources, write_folder
 from gatewise.show.words import plain
 
 PAGE = "bilinear.html"

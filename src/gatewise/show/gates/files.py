@@ -10,8 +10,7 @@ import numpy as np
 
 from gatewise.show.gates import page as gates_page
 from gatewise.show.gates.facts import Gates
-from gatewise.show.region_files import FORMATS
-from gatewise.show.results import sources, write_folder
+from gatewise.show.results import FORMATS, sources, write_folder
 from gatewise.show.words import plain
 
 TABLES = ("overlap.parquet", "units.parquet", "paths.parquet")

@@ -33,7 +33,8 @@ def overlap(o: Any, ax: Axes | None = None) -> Figure:
         ax.plot([within[i]], [i], "o", color=UP, ms=6)
     ax.set_yticks(range(len(o.layers)), [label(name) for name in o.layers])
     seen = np.concatenate([within, between]) if many else within
-    low, high = float(np.nanmin(seen)), float(np.nanmax(seen))
+    seen = seen[np.isfinite(seen)]  # nothing is, of one row: it has no second to be equal to
+    low, high = (float(seen.min()), float(seen.max())) if len(seen) else (0.0, 1.0)
     room = 0.06 * max(high - low, 0.05)
     ax.set(
         ylim=(len(o.layers) - 0.4, -0.9 if many else -0.5),
