@@ -3,8 +3,9 @@
     python -m benchmarks [--quick | --full] [--only NAME ...] [--out FILE]
     python -m benchmarks --page
 
-The figures go to benchmarks/results.json (of --only: nowhere unless --out says so); --page makes
-docs/benchmarks.md and its picture of every benchmarks/results*.json.
+The figures go to benchmarks/results.json, and docs/benchmarks.md with its picture is made of every
+benchmarks/results*.json at the same moment. With --only or --out neither is touched: figures go to
+FILE. --page makes the page again and runs nothing.
 """
 
 from __future__ import annotations
@@ -17,20 +18,31 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 
 from benchmarks.machine import machine
-from benchmarks.measure import ROOT, SIZES, Curve, Figures, Job, Slope, fitted, measured
-from benchmarks.page import figures_of, heading, lines, slope_line, slopes_of, write_page
+from benchmarks.measure import ROOT, SIZES, Curve, Figures, Job, Slope, about, fitted, measured, said
+from benchmarks.page import (
+    RESULTS,
+    figures_of,
+    heading,
+    lines,
+    slope_line,
+    slopes_of,
+    whole,
+    write_page,
+)
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "results.json"
 SHARED = ("__init__", "__main__", "machine", "measure", "page")
 OTHER = ("kills", "stream")  # commands of their own: counts what is lost; is timed by stored.py
+UNDONE = "not measured: the run ended before it"
 LIMIT = {"quick": 300, "default": 600, "full": 3600}  # seconds a job or a curve may take in all
+
+Line = Figures | Slope
 
 
 def names() -> list[str]:
@@ -54,17 +66,17 @@ def curves_of(file: str, size: str) -> list[Curve]:
 
 def child(kind: str, file: str, name: str, threads: int, size: str) -> dict:
     """The figures of one job or curve, from a process of its own."""
-    count = str(threads)
+    begun, count = time.perf_counter(), str(threads)
     variables = {f"{k}_NUM_THREADS": count for k in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
     command = [sys.executable, "-m", "benchmarks", f"--{size}", "--one", kind, file, name]
     code, out, err = finished(command, os.environ | variables, LIMIT[size])
-    empty = {"file": file, "name": name}
+    found = {"file": file, "name": name, "took": time.perf_counter() - begun}
     if code is None:
-        return empty | {"failed": f"took longer than {LIMIT[size]} s"}
-    if code:
+        return found | {"failed": f"took longer than {LIMIT[size]} s"}
+    if code or not out.strip():
         last = err.strip().splitlines()[-1:] or [""]
-        return empty | {"failed": f"its process ended with {code}: {last[0][:160]}"}
-    return json.loads(out.splitlines()[-1])
+        return found | {"failed": f"its process ended with {code}: {last[0][:160]}"}
+    return json.loads(out.splitlines()[-1]) | found
 
 
 def finished(command: list[str], env: dict, limit: float) -> tuple[int | None, str, str]:
@@ -94,17 +106,30 @@ def named(items: list, name: str):
     return next(item for item in items if item.name == name)
 
 
-def run(only: list[str], size: str) -> Iterator[Figures | Slope]:
-    """All jobs, then all curves, as they are done."""
+def asked_for(only: list[str], size: str) -> list[Line]:
+    """A line for each job, then one for each curve, none of them measured."""
+    jobs: list[Line] = []
+    curves: list[Line] = []
     for file in only:
-        for job in jobs_of(file, size):
-            found = child("job", file, job.name, job.threads, size)
-            yield figures_of(found)
-    for file in only:
-        for curve in curves_of(file, size):
-            found = child("curve", file, curve.name, curve.threads, size)
-            about = {k: getattr(curve, k) for k in ("size", "expected", "why", "unit")}
-            yield slopes_of(about | found)
+        try:
+            jobs += [
+                Figures(file, j.name, threads=j.threads, clock=j.clock, failed=UNDONE)
+                for j in jobs_of(file, size)
+            ]
+            curves += [Slope(file, **about(c), failed=UNDONE) for c in curves_of(file, size)]
+        except Exception as error:  # noqa: BLE001  # a file that does not load is a line
+            jobs.append(Figures(file, "all of it", failed=said(error)))
+    return jobs + curves
+
+
+def done(line: Line, size: str) -> Line:
+    """The line with its figures."""
+    if line.failed != UNDONE:
+        return line
+    if isinstance(line, Figures):
+        return figures_of(child("job", line.file, line.name, line.threads, size))
+    threads = named(curves_of(line.file, size), line.name).threads
+    return slopes_of(asdict(line) | {"failed": None} | child("curve", line.file, line.name, threads, size))
 
 
 # ---------------------------------------------------------------- the command
@@ -113,7 +138,7 @@ def run(only: list[str], size: str) -> Iterator[Figures | Slope]:
 def arguments(given: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__.split("\n")[0])
     sizes = parser.add_mutually_exclusive_group()
-    for size, what in (("quick", "small sizes, two minutes"), ("full", "the largest sizes")):
+    for size, what in (("quick", "small sizes, three minutes"), ("full", "the largest sizes")):
         sizes.add_argument(f"--{size}", dest="size", action="store_const", const=size, help=what)
     sizes.add_argument(
         "--default", dest="size", action="store_const", const="default", help=argparse.SUPPRESS
@@ -137,20 +162,40 @@ def main(given: list[str] | None = None) -> int:
     if asked.one:
         one(*asked.one, asked.size)
         return 0
-    about = machine() | {"size": asked.size}
     out = asked.out or (None if asked.only else RESULTS)
-    print(heading(about), flush=True)
-    found: list[Figures | Slope] = []
-    for item in run(asked.only or names(), asked.size):
-        if not found or found[-1].file != item.file or type(found[-1]) is not type(item):
-            print(f"-- {item.file}")
-        found.append(item)
-        print("\n".join(lines(item)) if isinstance(item, Figures) else slope_line(item), flush=True)
-        about |= {"load_after": os.getloadavg()[0], "seconds": cpu_seconds()}
-        if out is not None:  # what is done by then survives an interruption
-            out.write_text(json.dumps(as_json(about, found), indent=1) + "\n")
-    print(f"{about.get('seconds', 0):.0f} CPU s in all; figures in {out or 'no file'}")
+    machine_ = machine() | {"size": asked.size}
+    print(heading(machine_), flush=True)
+    found = asked_for(asked.only or names(), asked.size)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        measure(found, machine_, asked.size)
+    finally:  # what is done survives an interruption, and what is not has its line
+        if out is not None:
+            keep(out, as_json(machine_, found))
+    print(f"{machine_['minutes']:.1f} minutes; figures in {out or 'no file'}")
     return int(any(f.failed and not f.failed.startswith("not here") for f in found))
+
+
+def measure(found: list[Line], machine_: dict, size: str) -> None:
+    """Fill in the lines, one after another, and print them."""
+    begun, last = time.perf_counter(), None
+    for i, line in enumerate(found):
+        if (line.file, type(line)) != last:
+            last = line.file, type(line)
+            print(f"-- {line.file}")
+        found[i] = line = done(line, size)
+        print("\n".join(lines(line)) if isinstance(line, Figures) else slope_line(line), flush=True)
+        machine_ |= {"load_after": os.getloadavg()[0], "seconds": cpu_seconds()}
+        machine_ |= {"minutes": (time.perf_counter() - begun) / 60}
+
+
+def keep(out: Path, figures: dict) -> None:
+    """The JSON and, where it is the page's, the page: both whole, at the same moment."""
+    text = json.dumps(figures, indent=1) + "\n"
+    if out == RESULTS:
+        write_page(text)
+    else:
+        whole(out, text.encode())
 
 
 def cpu_seconds() -> float:
@@ -159,9 +204,9 @@ def cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def as_json(about: dict, found: list[Figures | Slope]) -> dict:
+def as_json(machine_: dict, found: list[Line]) -> dict:
     return {
-        "machine": about,
+        "machine": machine_,
         "jobs": [asdict(f) for f in found if isinstance(f, Figures)],
         "growth": [asdict(f) for f in found if isinstance(f, Slope)],
     }

@@ -54,7 +54,6 @@ def test_counts_firsts_and_order_are_a_dictionarys(data):
     numbers = np.sort(rng.choice(3 * rows, rows, replace=False))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tally, "ROOM", data.draw(st.integers(1, 40)))
-        patch.setattr(tally, "CHUNK_ROWS", data.draw(st.integers(60, 900)))
         patch.setattr(tally, "RECENT", data.draw(st.sampled_from([1, 16, 4096])))
         found = Tally(WIDTH, data.draw(st.integers(1, 3)), data.draw(st.sampled_from([None, rows])))
         start, step = data.draw(st.integers(0, 10**12)), data.draw(st.integers(90, 2000))

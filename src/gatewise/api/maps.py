@@ -27,8 +27,8 @@ from gatewise.regions.halfspaces import Region
 from gatewise.regions.halfspaces import region as _region
 
 if TYPE_CHECKING:
+    from gatewise.patterns.streaming.answer import StreamedCensus
     from gatewise.patterns.streaming.census import Progress as Rate
-    from gatewise.patterns.streaming.census import StreamedCensus
     from gatewise.patterns.streaming.parts import OnBadFiles
     from gatewise.regions.lines import Trace
 

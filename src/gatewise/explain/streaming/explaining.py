@@ -33,7 +33,7 @@ from gatewise.ir.network import Network, require_piecewise_affine
 from gatewise.linear.affine_map import AffineMap
 from gatewise.patterns.streaming import census as counting
 from gatewise.patterns.streaming import folder
-from gatewise.patterns.streaming.census import Broken, StreamedCensus
+from gatewise.patterns.streaming.answer import Broken, StreamedCensus
 from gatewise.patterns.streaming.parts import table_of
 from gatewise.tables import counted
 from gatewise.tables.writing import sentences, whole_file

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,16 +18,16 @@ from gatewise.ir.pattern import layout, row_bytes
 from gatewise.numeric import whole_number
 from gatewise.patterns.streaming import folder, runs
 from gatewise.patterns.streaming.abreast import abreast
-from gatewise.patterns.streaming.answer import Broken as Broken
-from gatewise.patterns.streaming.answer import StreamedCensus as StreamedCensus
+from gatewise.patterns.streaming.answer import Broken, StreamedCensus
 from gatewise.patterns.streaming.merging import merge
 from gatewise.patterns.streaming.parts import OnBadFiles, Table, table_of, unreadable
 from gatewise.patterns.streaming.reading import Block, Place, blocks
 from gatewise.patterns.streaming.runs import Segment
-from gatewise.patterns.streaming.tally import Tally
+from gatewise.patterns.streaming.tally import Records, Tally, records
 from gatewise.patterns.streaming.watch import OnBadRows, Seen, Watch
 from gatewise.tables.words import counted
 
+T = TypeVar("T")
 VERSION = 2  # of the files of unfinished work
 SEGMENT_ROWS = 1 << 21  # rows of a run, at most
 SEGMENT_BYTES = 1 << 26  # of packed patterns of a run, at most
@@ -105,23 +105,28 @@ class _How:
 
 
 def _watched(
-    network: Network, table: Table, start: Place, how: _How
-) -> Iterator[tuple[Block, Seen]]:
-    """Every block from `start` on with its patterns; one with trouble has none."""
+    network: Network, table: Table, start: Place, how: _How, then: Callable[[Seen], T]
+) -> Iterator[tuple[Block, Seen, T]]:
+    """Every block from `start` on, its patterns, and `then` of them; one with trouble has none."""
 
     def name(block: Block) -> str:
         return table.parts[block.place.part].name
 
-    def make() -> Callable[[Block], tuple[Block, Seen]]:
+    def make() -> Callable[[Block], tuple[Block, Seen, T]]:
         watch = Watch(network, how.on_bad_rows, how.batch_size)
-        return lambda block: (block, watch(block, name(block)))
 
-    for block, seen in abreast(make, blocks(table, start), torch.get_num_threads()):
+        def work(block: Block) -> tuple[Block, Seen, T]:
+            seen = watch(block, name(block))
+            return block, seen, then(seen)
+
+        return work
+
+    for block, seen, more in abreast(make, blocks(table, start), torch.get_num_threads()):
         if block.trouble and how.on_bad_files == "raise":
             raise unreadable(
                 name(block), f"{block.trouble} (after {counted(block.place.row, 'row')})"
             )
-        yield block, seen
+        yield block, seen, more
 
 
 @dataclass(eq=False)
@@ -158,12 +163,8 @@ def _in_memory(network: Network, table: Table, how: _How) -> StreamedCensus:
     """One pass; the distinct patterns are held."""
     count = _Count(table, how)
     tally = Tally(row_bytes(layout(network)), torch.get_num_threads(), table.rows)
-    for block, seen in _watched(network, table, Place(), how):
-        if seen.outside.any():
-            inside = np.flatnonzero(~seen.outside)
-            tally.put(seen.bits[inside], count.rows, inside)
-        else:
-            tally.put(seen.bits, count.rows)
+    for block, seen, made in _watched(network, table, Place(), how, _records):
+        tally.add(replace(made, start=count.rows))
         count.take(block, seen)
         count.tell()
     if count.rows == count.skipped:
@@ -171,6 +172,13 @@ def _in_memory(network: Network, table: Table, how: _How) -> StreamedCensus:
     run, broken = tally.close(), tuple(Broken(*b) for b in count.broken)
     numbers = (count.rows, len(run), count.undecided, count.skipped)
     return StreamedCensus(network, *numbers, broken, None, run)
+
+
+def _records(seen: Seen) -> Records:
+    if not seen.outside.any():
+        return records(seen.bits)
+    inside = np.flatnonzero(~seen.outside)
+    return records(seen.bits[inside], rows=inside)
 
 
 # -- the same in a folder --
@@ -218,7 +226,7 @@ class _Runs:
 
     def all(self) -> None:
         """Every block that is left, and the last run."""
-        for block, seen in _watched(self.network, self.table, self.next, self.how):
+        for block, seen, _ in _watched(self.network, self.table, self.next, self.how, len):
             self.count.take(block, seen)
             self._take(block, seen)
             self.next = block.next

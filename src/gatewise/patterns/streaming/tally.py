@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,11 +19,38 @@ from gatewise.patterns.streaming.runs import Bits, Ids, Run, hashes, merged
 
 BUCKET_BITS = 8
 BUCKETS = 1 << BUCKET_BITS
-CHUNK_ROWS = 1 << 17  # of 80 units: 2 MB of patterns, which stay in the cache
 RECENT = 1 << 12  # records that a row is compared with before it makes one
 ROOM = 1 << 13  # records of a bucket, at first
 MOST = 1 << 19  # and at most, where more rows are announced than have come
 NO_ROWS = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Records:
+    """Some rows as (row, times): equal rows that came soon after one another are one.
+
+    words (rows, k), keys (rows,): patterns and their hashes; which, times (records,); rows: numbers
+    of the rows after `start`, empty where they are 0, 1, ...
+    """
+
+    words: U64
+    keys: U64
+    which: Ids
+    times: Ids
+    start: int
+    rows: Ids
+
+    def __len__(self) -> int:
+        return len(self.which)
+
+
+def records(bits: Bits, start: int = 0, rows: Ids = NO_ROWS) -> Records:
+    """Patterns (rows, bytes) of rows from number `start` on, or of rows start + `rows`."""
+    keys, words = hashes(bits), bits.view(np.uint64)
+    which, times = np.empty((2, len(bits)), np.int64)
+    recent, tags = np.full(RECENT, -1), np.zeros(RECENT, np.uint64)
+    made = gathered(words, keys, recent, tags, (which, times))
+    return Records(words, keys, which[:made], times[:made], start, rows)
 
 
 class Tally:
@@ -35,12 +63,18 @@ class Tally:
 
     def put(self, bits: Bits, start: int, rows: Ids = NO_ROWS) -> None:
         """Patterns (rows, bytes) of rows from number `start` on, or of rows start + `rows`."""
-        for a in range(0, len(bits), CHUNK_ROWS):
-            here = slice(a, a + CHUNK_ROWS)
-            if len(rows):
-                self._add(bits[here], start, rows[here])
-            else:
-                self._add(bits[here], start + a, rows)
+        self.add(records(bits, start, rows))
+
+    def add(self, new: Records) -> None:
+        """The same, where their records are made elsewhere: by another thread, say."""
+        self.rows += len(new.words)
+        of, at = (new.words, new.keys, new.rows), 0
+        while True:
+            to = (self.fills, _arrays(self.held))
+            at = dealt(of, (new.which, new.times), at, _SHIFT, new.start, *to)
+            if at == len(new):
+                return
+            self._make_room()
 
     def run(self) -> Run:
         """All patterns in order of (hash, bits)."""
@@ -65,18 +99,6 @@ class Tally:
         _put(whole, begin, _picked(most, order))
         return _picked(whole, slice(begin, None))
 
-    def _add(self, bits: Bits, start: int, rows: Ids) -> None:
-        keys, words = hashes(bits), bits.view(np.uint64)
-        which, times = np.empty((2, len(bits)), np.int64)
-        recent, tags = np.full(RECENT, -1), np.zeros(RECENT, np.uint64)
-        made = gathered(words, keys, recent, tags, (which, times))
-        self.rows += len(bits)
-        of, records, shift = (words, keys, rows), (which[:made], times[:made]), _SHIFT
-        at = dealt(of, records, 0, shift, start, self.fills, _arrays(self.held))
-        while at < made:
-            self._make_room()
-            at = dealt(of, records, at, shift, start, self.fills, _arrays(self.held))
-
     def _make_room(self) -> None:
         """Join what is equal; more room where buckets stay half full: at once for all rows to come,
         if there were few repeats so far."""
@@ -90,12 +112,15 @@ class Tally:
         if 2 * self.fills.sum() > self.rows:
             more = max(more, min(MOST, self.announced // BUCKETS * 17 // 16))
         old, self.held = self.held, _room(more, self.width)
-        for name in ("bits", "counts", "first"):
-            for b, fill in enumerate(self.fills):
-                getattr(self.held, name)[b, :fill] = getattr(old, name)[b, :fill]
+
+        def move(b: int) -> None:
+            _put(self._bucket(b), 0, _picked(_nth(old, b), slice(self.fills[b])))
+
+        with ThreadPoolExecutor(self.threads) as pool:
+            list(pool.map(move, range(BUCKETS)))
 
     def _bucket(self, b: int) -> Run:
-        return Run(self.held.bits[b], self.held.counts[b], self.held.first[b])
+        return _nth(self.held, b)
 
     def _end_to_end(self) -> Run:
         bits, counts, first = self.held.bits, self.held.counts, self.held.first
@@ -135,6 +160,10 @@ def _room(records: int, width: int) -> Run:
     """BUCKETS of so many records: memory that is not written to is not taken."""
     bits = np.empty((BUCKETS, records, width), np.uint8)
     return Run(bits, *np.empty((2, BUCKETS, records), np.int64))
+
+
+def _nth(rooms: Run, b: int) -> Run:
+    return Run(rooms.bits[b], rooms.counts[b], rooms.first[b])
 
 
 def _empty(patterns: int, width: int) -> Run:
