@@ -35,7 +35,6 @@ docs: $(VENV)/.docs
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
-	$(BIN)/python -m benchmarks --page
 
 ci:
 	.ci/run

@@ -21,10 +21,22 @@ import sys
 import time
 from dataclasses import asdict
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.machine import machine
-from benchmarks.measure import ROOT, SIZES, Curve, Figures, Job, Slope, about, fitted, measured, said
+from benchmarks.measure import (
+    ROOT,
+    SIZES,
+    Curve,
+    Figures,
+    Job,
+    Slope,
+    about,
+    fitted,
+    measured,
+    said,
+)
 from benchmarks.page import (
     RESULTS,
     figures_of,
@@ -129,7 +141,9 @@ def done(line: Line, size: str) -> Line:
     if isinstance(line, Figures):
         return figures_of(child("job", line.file, line.name, line.threads, size))
     threads = named(curves_of(line.file, size), line.name).threads
-    return slopes_of(asdict(line) | {"failed": None} | child("curve", line.file, line.name, threads, size))
+    return slopes_of(
+        asdict(line) | {"failed": None} | child("curve", line.file, line.name, threads, size)
+    )
 
 
 # ---------------------------------------------------------------- the command
@@ -163,20 +177,21 @@ def main(given: list[str] | None = None) -> int:
         one(*asked.one, asked.size)
         return 0
     out = asked.out or (None if asked.only else RESULTS)
-    machine_ = machine() | {"size": asked.size}
-    print(heading(machine_), flush=True)
+    if out == RESULTS and find_spec("matplotlib") is None:
+        raise SystemExit("the page needs matplotlib: pip install -e '.[bench]', or give --out FILE")
+    facts = machine() | {"size": asked.size}
+    print(heading(facts), flush=True)
     found = asked_for(asked.only or names(), asked.size)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        measure(found, machine_, asked.size)
+        measure(found, facts, asked.size)
     finally:  # what is done survives an interruption, and what is not has its line
         if out is not None:
-            keep(out, as_json(machine_, found))
-    print(f"{machine_['minutes']:.1f} minutes; figures in {out or 'no file'}")
+            keep(out, as_json(facts, found))
+    print(f"{facts['minutes']:.1f} minutes; figures in {out or 'no file'}")
     return int(any(f.failed and not f.failed.startswith("not here") for f in found))
 
 
-def measure(found: list[Line], machine_: dict, size: str) -> None:
+def measure(found: list[Line], facts: dict, size: str) -> None:
     """Fill in the lines, one after another, and print them."""
     begun, last = time.perf_counter(), None
     for i, line in enumerate(found):
@@ -185,8 +200,8 @@ def measure(found: list[Line], machine_: dict, size: str) -> None:
             print(f"-- {line.file}")
         found[i] = line = done(line, size)
         print("\n".join(lines(line)) if isinstance(line, Figures) else slope_line(line), flush=True)
-        machine_ |= {"load_after": os.getloadavg()[0], "seconds": cpu_seconds()}
-        machine_ |= {"minutes": (time.perf_counter() - begun) / 60}
+        facts |= {"load_after": os.getloadavg()[0], "seconds": cpu_seconds()}
+        facts |= {"minutes": (time.perf_counter() - begun) / 60}
 
 
 def keep(out: Path, figures: dict) -> None:
@@ -204,13 +219,14 @@ def cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def as_json(machine_: dict, found: list[Line]) -> dict:
+def as_json(facts: dict, found: list[Line]) -> dict:
     return {
-        "machine": machine_,
+        "machine": facts,
         "jobs": [asdict(f) for f in found if isinstance(f, Figures)],
         "growth": [asdict(f) for f in found if isinstance(f, Slope)],
     }
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is done is kept
     sys.exit(main())

@@ -99,7 +99,7 @@ def passing(count: int) -> Setup:
 
 
 def jobs(size: str) -> list[Job]:
-    count = 8_192 if size == "quick" else 60_000
+    count = {"quick": 8_192, "default": 16_384, "full": 60_000}[size]
     return [Job(f"a pass of training over {count:,} rows", partial(passing, count))]
 
 

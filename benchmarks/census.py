@@ -18,7 +18,7 @@ import gatewise as gw
 from benchmarks.measure import Curve, Job, Setup, Way, gemm, perceptron, weights
 
 NETS = {"20-256-256-256-1": (20, 256, 256, 256, 1), "30-40-40-1": (30, 40, 40, 1)}
-ROWS = {"quick": (10_000,), "default": (100_000,), "full": (100_000, 1_000_000)}
+ROWS = {"quick": (10_000,), "default": (30_000,), "full": (100_000, 1_000_000)}
 ALETHEIA_CPU_S, ALETHEIA_FLOOR_S = 112.0, 1.1
 
 
@@ -99,7 +99,7 @@ def jobs(size: str) -> list[Job]:
         for dtype in (torch.float32, torch.float64)
         for rows in ROWS[size]
     ]
-    rows = 500 if size == "quick" else 5_000
+    rows = {"quick": 500, "default": 1_000, "full": 5_000}[size]
     return [*found, Job(f"ids only, 20-128 × 16 layers-1, {rows:,} rows", partial(deep, rows))]
 
 
@@ -110,14 +110,14 @@ def counted(sizes: tuple[int, ...], rows: int):
 
 
 def growth(size: str) -> list[Curve]:
-    """Depth ends at 6: rounding bounds grow by a factor a layer, and from about 10 layers on they
-    reach knots, so that rows are looked at again in higher precision (see the deep job above)."""
+    """Depth is fitted to 6: rounding bounds grow by a factor a layer, and between 8 and 12 layers
+    they reach knots, so that rows are looked at again in higher precision (the deep job above)."""
     k = 1 if size == "quick" else 4
     return [
         Curve(
             "census, rows",
             "rows N",
-            [k * n for n in (5_000, 10_000, 20_000, 40_000)],
+            [k * n for n in (5_000, 10_000, 20_000, 40_000)] + ([] if k == 1 else [1_000, 5_000]),
             lambda n: counted((20, 128, 128, 1), n),
             1.0,
             "every row passes once",
@@ -129,6 +129,8 @@ def growth(size: str) -> list[Curve]:
             lambda w: counted((20, w, w, w, 1), 1000),
             2.0,
             "layers are width × width",
+            beyond=[] if k == 1 else [128, 256],
+            aside="conjecture: below, packing and sorting the bits weigh, linear in the width",
         ),
         Curve(
             "census, depth",
@@ -137,5 +139,7 @@ def growth(size: str) -> list[Curve]:
             lambda d: counted((512, *[512] * d, 1), k * 250),
             1.0,
             "one product a layer",
+            beyond=[] if k == 1 else [1, 8, 12],
+            aside="measured: at 12 layers rounding leaves 99% of rows open in float64",
         ),
     ]

@@ -278,7 +278,7 @@ def timing(rows: int, k: int) -> Setup:
 def jobs(size: str) -> list[Job]:
     cases = {
         "quick": [(2_000, 4)],
-        "default": [(10_000, 8)],
+        "default": [(5_000, 8)],
         "full": [(10_000, 8), (10_000, 32), (100_000, 8), (100_000, 32)],
     }
     return [

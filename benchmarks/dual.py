@@ -30,7 +30,7 @@ from gatewise.dual.tangents.empirical import tangent_kernel
 
 SIZES = (784, 512, 512, 512, 512, 10)
 LEVEL_1 = 16  # rows and words that stay in the cache
-ROWS = {"quick": (1_000, 1_500), "default": (5_000, 10_000), "full": (5_000, 20_000)}
+ROWS = {"quick": (1_000, 1_500), "default": (3_000, 5_000), "full": (5_000, 20_000)}
 
 
 # -- the net and its rows --
@@ -47,7 +47,7 @@ def images() -> tuple[torch.Tensor, torch.Tensor]:
     return x, torch.from_numpy(read[1][8:].copy()).long()
 
 
-def setting(seen: int = 10_000) -> tuple[nn.Module, torch.Tensor]:
+def setting(seen: int = 5_000) -> tuple[nn.Module, torch.Tensor]:
     """The net, trained on the first rows once, and all rows."""
     module = perceptron(SIZES, torch.float32).requires_grad_(True)
     x, y = images()
@@ -276,19 +276,20 @@ def strongest(k: int) -> Setup:
 
 def jobs(size: str) -> list[Job]:
     rows, streamed = ROWS[size]
+    few = 200 if size == "full" else 100
     return [
         Job(f"path kernel, {rows:,} rows, float32", partial(kernel, rows, "float32")),
         Job(f"path kernel, {rows:,} rows, float64", partial(kernel, rows, "float64")),
         Job(f"gates alone, {rows:,} rows", partial(gates_alone, rows)),
         Job(f"path kernel to a file, {streamed:,} rows", partial(to_file, streamed)),
-        Job("tangent kernel of a logit, 200 rows", partial(tangent, 200)),
+        Job(f"tangent kernel of a logit, {few} rows", partial(tangent, few)),
         Job("the 1,000 strongest of 1e12 paths", partial(strongest, 1000)),
     ]
 
 
-def counted(rows: int, units: int):
-    """The gates' product of two layers of random gates."""
-    net = gw.read(perceptron((32, units, units, 1), torch.float32))
+def counted(rows: int, *units: int):
+    """The gates' product of layers of random gates."""
+    net = gw.read(perceptron((32, *units, 1), torch.float32))
     gates = packed_gates(net, torch.randn(rows, 32, generator=torch.Generator().manual_seed(0)))
     return lambda: gram(gates, method="table")
 
@@ -300,16 +301,20 @@ def growth(size: str) -> list[Curve]:
             "path kernel, rows",
             "rows N",
             [k * n for n in (1000, 1500, 2000, 3000)],
-            lambda n: counted(n, 1024),
+            lambda n: counted(n, 1024, 1024),
             2.0,
             "every pair of rows",
+            beyond=[] if k == 1 else [250, 500, 1000],
+            aside="conjecture: below, what a call costs whatever its rows weighs",
         ),
         Curve(
             "path kernel, units",
-            "units a layer",
-            [512 * k * n for n in (2, 4, 8, 16)],
+            "units",
+            [1024 * k * n for n in (2, 4, 8, 16)],
             lambda h: counted(k * 500, h),
             1.0,
             "a word of 64 gates a pair",
+            beyond=[] if k == 1 else [128, 256],
+            aside="conjecture: below, what a pair costs whatever its gates weighs",
         ),
     ]

@@ -97,20 +97,21 @@ def vectors(rows: int) -> Tensor:
 NETS: dict[str, tuple[Callable[[], nn.Module], Callable[[int], Tensor]]] = {
     "ResNet-18, 224 x 224": (resnet18, partial(images, 224)),
     "MLP 4 x 4096": (partial(mlp, 4096), vectors),
+    "ResNet-18, 32 x 32": (partial(resnet18, 64, 10, True), partial(images, 32)),
     "ResNet-18 of width 8, 32 x 32": (partial(resnet18, 8, 10, True), partial(images, 32)),
     "MLP 4 x 256": (partial(mlp, 256), vectors),
 }
-REAL, SMALL = tuple(NETS)[:2], tuple(NETS)[2:]
-ROWS = {REAL[0]: 3, REAL[1]: 1000, SMALL[0]: 3, SMALL[1]: 100}
+REAL, MIDDLE, SMALL = tuple(NETS)[:2], tuple(NETS)[2], tuple(NETS)[3:]
+ROWS = {REAL[0]: 3, REAL[1]: 1000, MIDDLE: 2, SMALL[0]: 3, SMALL[1]: 100}
 MOST_ROWS = 100  # of what is asked a row at a time: maps, explanations
 
 
 class Subject:
     """A module, its Network, some rows, what the jobs ask of them."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, count: int | None = None) -> None:
         make, rows = NETS[name]
-        self.module, self.x = make(), rows(ROWS[name])
+        self.module, self.x = make(), rows(count or ROWS[name])
         self.few = self.x[:MOST_ROWS]
         self.net = gw.read(self.module, self.x[:1])
 
@@ -183,17 +184,24 @@ def jobs(size: str) -> list:
     """For `python -m benchmarks`."""
     from benchmarks.measure import Job
 
-    nets = SMALL if size == "quick" else REAL
+    asked = {
+        "quick": [(SMALL[0], "census, proven", 3), (SMALL[1], "census, proven", 100)],
+        "default": [(MIDDLE, "census, proven", 2), (MIDDLE, "one row of W each", 1),
+                    (REAL[1], "census, proven", 300)],
+        "full": [(name, job, ROWS[name]) for name in REAL for job in JOBS],
+    }  # fmt: skip
     return [
-        Job(f"{name}: {job}", partial(build, name, job), repeat=1) for name in nets for job in JOBS
-    ]
+        Job(f"{name}: {job}, {n:,} rows".replace(" 1 rows", " 1 row"), partial(build, name, job, n),
+            repeat=1 if size == "full" else 3)
+        for name, job, n in asked[size]
+    ]  # fmt: skip
 
 
-def build(name: str, job: str):
+def build(name: str, job: str, count: int):
     """The job's Setup: its floor is the forward pass."""
     from benchmarks.measure import Setup, Way
 
-    subject, (ask, rows) = Subject(name), JOBS[job]
+    subject, (ask, rows) = Subject(name, count), JOBS[job]
     said: list[str] = []
     return Setup(
         Way("gatewise", lambda: said.append(getattr(subject, ask)())),

@@ -179,8 +179,8 @@ def session(network: Network, folder: Path) -> Callable[[np.ndarray], list]:
 
 
 def jobs(size: str) -> list[Job]:
-    small = {"128 x 20": CHAINS["128 x 20"]}
-    chains = small if size == "quick" else CHAINS
+    few = {"quick": ["128 x 20"], "default": ["128 x 20", "784-1024-1024-10"]}
+    chains = {name: CHAINS[name] for name in few.get(size, CHAINS)}
     found = [Job(f"collapse, {name}", partial(collapsing, s)) for name, s in chains.items()]
     wanted = ["planted"] if size == "quick" else list(nets())
     words = {"planted": "30-256-256-1, two thirds of the units constant"}
@@ -200,16 +200,18 @@ def deep(depth: int) -> Network:
 def growth(size: str) -> list[Curve]:
     width = 64 if size == "quick" else 256
 
-    def collapse(depth: int) -> Callable[[], object]:
-        network = chain([width] * (depth + 1))
+    def collapse(products: int) -> Callable[[], object]:
+        network = chain([width] * (products + 2))
         return lambda: collapsed(network)
 
     def folded(depth: int) -> Callable[[], object]:
         network, rows = deep(depth), torch.randn(200, 16, dtype=F64)
         return lambda: fold(network, rows)
 
-    depths, few = ([8, 16, 32, 64][: 3 if size == "quick" else 4], [4, 6, 8, 12])
+    quick = size == "quick"
+    many = [7, 15, 31] if quick else [1, 3, 7, 15, 31, 63]
+    layers = [4, 6, 8, 12] if quick else [1, 2, 4, 6, 8, 12, 16]
     return [
-        Curve("collapse, depth", "layers", depths, collapse, 1.0, "one product a layer"),
-        Curve("fold, depth", "layers", few, folded, 1.0, "one look a layer"),
+        Curve("collapse, depth", "layers - 1", many, collapse, 1.0, "as many products"),
+        Curve("fold, depth", "layers", layers, folded, 1.0, "one look a layer"),
     ]

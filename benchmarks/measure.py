@@ -281,7 +281,7 @@ def measured(file: str, job: Job, size: str) -> Figures:
             out.MB = setup.memory()
         out.note = (setup.check(answer[0]) or "") if setup.check else ""
         answer.clear()
-        timed(out, setup, job, BUDGET[size], first)
+        timed(out, setup, job, BUDGET[size] * (3 if job.headline else 1), first)
     except Exception as error:  # noqa: BLE001  # any failure is a line of the table
         out.failed = said(error)
     out.process = time.process_time()

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-from benchmarks.measure import NEAR, ROOT, Figures, Slope, Taken, short
+from benchmarks.measure import ERRORS, NEAR, ROOT, Figures, Slope, Taken, short
 
+RESULTS = ROOT / "benchmarks" / "results.json"
 PAGE = ROOT / "docs" / "benchmarks.md"
 PICTURE = ROOT / "docs" / "_static" / "benchmarks_growth.png"
 WIDTHS = (58, 9, 9, 7, 40, 9, 8, 7)
-HEADS = ("job", "ours", "floor", "x floor", "peer", "peer", "x ours", "MB")
+HEADS = ("job", "ours", "/ floor", "floor", "peer", "peer", "/ ours", "MB")
 UNITS = ((1, "s"), (1e-3, "ms"), (1e-6, "µs"))
 
 INTRO = """---
@@ -25,25 +27,27 @@ html_theme.sidebar_secondary.remove: true
 <!-- made by `python -m benchmarks --page` from the figures in benchmarks/; not to be edited -->
 
 Every job runs in a process of its own, on one thread unless it says otherwise. After a first run,
-Gatewise, the floor and the peers take turns, so that all meet the same machine. A figure is the
-median of up to five rounds, in CPU seconds of the process; a ratio is the median of the rounds'
-ratios. *MB* is how far the resident memory rises above what it was before one run, the answer
+Gatewise, the floor and the peers take turns; a figure is the median of up to five rounds, in CPU
+seconds of the process (by the clock where two threads or a GPU work), a ratio the median of the
+rounds' ratios. *MB* (10⁶ bytes) is how far the resident memory rises during one run, the answer
 included.
 
-The floor is what an implementation cannot do without: the multiplications at the rate this machine
-multiplies matrices, the bytes at the rate it copies them, or a forward pass over the same rows.
-*× floor* says how often ours takes that long; *× ours* how often a peer takes as long as ours, so
-that a number below 1 is a peer that is faster. A star marks a peer that did a part of the job and
-was scaled up. Answers are checked as well; a wrong one would stand in its line in place of figures.
+The floor is what an implementation cannot do without: multiplications at the rate this machine
+multiplies matrices, bytes at the rate it copies them, or a forward pass over the same rows. In
+*ours/floor* 1 is the best possible; in *peer/ours* a number below 1 is a peer that is faster. A
+star marks a peer that did a part of the job and was scaled up. Answers are checked; a wrong one, or
+a job that could not run, stands in its line with the reason.
 
-`make bench` makes the figures and this page again, in a quarter of an hour or so. How they came
-about, what else was measured and what was tried is in the lab book, `benchmarks/RESULTS.md`.
+`make bench` makes the figures and this page again in less than ten minutes. What else was measured,
+and what was tried, is in the lab book, `benchmarks/RESULTS.md`.
 """
 
 GROWTH = f"""## How the cost grows
 
-The slope of log cost against log size, by least squares, with its standard error. It holds when it
-is within {NEAR} of what is expected.
+The slope of log cost against log size, by least squares, with its standard error. It *holds* when
+it is within {NEAR} of what is expected, or within {ERRORS} standard errors. Most fits leave out
+small sizes, where costs weigh that do not grow, chosen so after a look at the slopes: the last
+column is the slope of every size measured, those left out included (hollow in the picture).
 """
 
 SEEN = (
@@ -89,7 +93,7 @@ def cells(found: Figures) -> list[list[str]]:
         return [[found.name, "", "", "", found.failed, "", "", ""]]
     floor, clock = found.floor, found.clock
     mine = [found.name, seconds(getattr(found.ours, clock))]
-    mine += [seconds(floor and getattr(floor, clock)), times(floor and floor.ratio)]
+    mine += [times(floor and floor.ratio), seconds(floor and getattr(floor, clock))]
     peers = [peer(p, clock) for p in found.peers] or [["", "", ""]]
     rows = [[*mine, *peers[0], "" if found.MB is None else f"{found.MB:,.0f}"]]
     return rows + [["", "", "", "", *more, ""] for more in peers[1:]]
@@ -104,20 +108,28 @@ def peer(taken: Taken, clock: str) -> list[str]:
 
 
 def slope_cells(found: Slope) -> list[str]:
-    """Name, sizes, slope with error, expected, why, whether it holds."""
+    """Name, sizes, slope with error, expected, why, whether it holds, slope of all sizes."""
     if found.failed or found.slope is None:
-        return [found.name, "", found.failed or "", f"{found.expected:g}", found.why, ""]
-    sizes = f"{found.size}, {found.at[0]:,.0f} to {found.at[-1]:,.0f}"
+        reason = found.failed or "no slope"
+        return [found.name, "", reason, f"{found.expected:g}", found.why, "not measured", ""]
     error = "" if found.error is None else f" ± {found.error:.2f}"
-    verdict = "holds" if found.holds else "does not hold"
-    return [
-        found.name,
-        sizes,
-        f"{found.slope:.2f}{error}",
-        f"{found.expected:g}",
-        found.why,
-        verdict,
-    ]
+    verdict = "holds" if found.near else "holds, by its error" if found.holds else "does not hold"
+    slope = f"{found.slope:.2f}{error}"
+    sizes = f"{found.size}, {span(found.at)}"
+    return [found.name, sizes, slope, f"{found.expected:g}", found.why, verdict, wider(found)]
+
+
+def span(at: Sequence[float]) -> str:
+    """From the least to the largest."""
+    return f"{min(at):,.0f} to {max(at):,.0f}"
+
+
+def wider(found: Slope) -> str:
+    """The slope of all sizes, and why some are not in the fit."""
+    if found.wide is None:
+        return ""
+    aside = f" ({found.aside})" if found.aside else ""
+    return f"{found.wide:.2f}, {span([*found.at, *found.beyond_at])}{aside}"
 
 
 # ---------------------------------------------------------------- the terminal
@@ -141,8 +153,11 @@ def lines(found: Figures) -> list[str]:
 
 
 def slope_line(found: Slope) -> str:
-    name, sizes, slope, expected, why, verdict = slope_cells(found)
-    return f"{name}: slope {slope}, expected {expected} ({why}): {verdict}; {sizes}"
+    name, sizes, slope, expected, why, verdict, wide = slope_cells(found)
+    if found.slope is None:
+        return f"{name}: {slope}"
+    every = f"; of all sizes {wide}" if wide else ""
+    return f"{name}: slope {slope}, expected {expected} ({why}): {verdict}; {sizes}{every}"
 
 
 # ---------------------------------------------------------------- the page
@@ -155,41 +170,40 @@ def named(about: dict) -> str:
     gpu = f", {about['gpu']}" if about["gpu"] else ""
     load = f"load {about['load_before']:.1f}"
     if "load_after" in about:
-        load += f" before and {about['load_after']:.1f} after"
+        load += f" before and {about['load_after']:.1f} after, the run's own 1 included"
     return (
         f"{about['cpu']}, {about['cores']} cores, {about['memory_GB']:.0f} GB{gpu}; {libraries}; "
         f"{blas}; one thread multiplies at {about['gflops_float64']:.0f} GFLOP/s in float64 and "
         f"{about['gflops_float32']:.0f} in float32 and copies {about['copy_GB_s']:.0f} GB/s; "
-        f"{about['date']}, {load}; {about['size']} sizes."
+        f"{about['date']}, {load}; {about['size']} sizes"
+        + (f", {about['minutes']:.1f} minutes." if "minutes" in about else ".")
     )
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown; numbers to the right."""
-    words = ("job", "peer", "cost", "sizes", "expected", "")
+    """Markdown; numbers to the right. Cells are Markdown already."""
+    words = ("job", "peer", "cost", "fitted on", "expected", "", "all sizes")
     rule = ["---" if h in words else "---:" for h in heads]
-    body = [[cell(c) for c in row] for row in rows]
-    return "\n".join("| " + " | ".join(row) + " |" for row in ([*heads], rule, *body))
+    return "\n".join("| " + " | ".join(row) + " |" for row in ([*heads], rule, *rows))
 
 
-def cell(text: str) -> str:
-    """Nothing in it is Markdown but a link; a number and its unit stay together."""
-    for mark in "|*_<>":
-        text = text.replace(mark, f"\\{mark}") if "](" not in text else text
+def plain(text: str) -> str:
+    """The text as Markdown that shows it as it is, on one line; a number keeps its unit."""
+    text = re.sub(r"([\\`*_{}\[\]<>|$~#&])", r"\\\1", " ".join(text.split()))
     return re.sub(r"(?<=\d) (?=(s|ms|µs)\b)", "\N{NO-BREAK SPACE}", text)
 
 
 def section(file: str, found: Sequence[Figures]) -> str:
     """The table of one file."""
-    heads = ["job", "ours", "floor", "× floor", "peer", "× ours", "MB"]
+    heads = ["job", "ours", "ours/floor", "floor", "peer", "peer/ours", "MB"]
     rows = []
     for one in found:
-        first, *more = cells(one)
-        first[0] = linked(one) + (f" ({one.note})" if one.note else "")
-        rows += [[*r[:4], joined(r[4], r[5]), *r[6:]] for r in (first, *more)]
+        for k, r in enumerate(cells(one)):
+            name = "" if k else linked(one) + (" " + plain(f"({one.note})") if one.note else "")
+            rows.append([name, *map(plain, (*r[1:4], joined(r[4], r[5]), *r[6:]))])
     floors = list(dict.fromkeys(f.floor.who for f in found if f.floor))
-    under = f"\n\nFloors: {'; '.join(floors)}." if floors else ""
-    return f"### {file}\n\n{first_line(file)}\n\n{table(heads, rows)}{under}"
+    under = f"\n\nFloors: {plain('; '.join(floors))}." if floors else ""
+    return f"### {file}\n\n{plain(first_line(file))}\n\n{table(heads, rows)}{under}"
 
 
 def joined(who: str, time: str) -> str:
@@ -198,54 +212,79 @@ def joined(who: str, time: str) -> str:
 
 def linked(found: Figures | Slope) -> str:
     """The name, as a link to the file that makes it."""
-    return f"[{found.name}](../benchmarks/{found.file}.py)"
+    return f"[{plain(found.name)}](../benchmarks/{found.file}.py)"
 
 
 def growth_row(found: Slope) -> list[str]:
-    _, sizes, slope, expected, why, verdict = slope_cells(found)
-    return [linked(found), sizes, slope, f"{expected}: {why}", verdict]
+    _, sizes, slope, expected, why, verdict, wide = slope_cells(found)
+    return [linked(found), *map(plain, (sizes, slope, f"{expected}: {why}", verdict, wide))]
 
 
 def first_line(file: str) -> str:
     """What the file says it is."""
-    text = (ROOT / "benchmarks" / f"{file}.py").read_text()
+    path = ROOT / "benchmarks" / f"{file}.py"
+    text = path.read_text() if path.exists() else ""
     return text.partition('"""')[2].partition("\n")[0].strip()
 
 
-def page(results: Sequence[Path]) -> str:
+def headlines(found: Sequence[Figures]) -> str:
+    """The rates that a reader looks for first."""
+    return "".join(
+        f"- **{1 / f.floor.ratio:.2f} {plain(f.headline)}**: {linked(f)}\n"
+        for f in found
+        if f.headline and f.floor and f.floor.ratio
+    )
+
+
+def page(held: Sequence[dict]) -> str:
     """The whole page; a part for each machine."""
     parts = [INTRO]
-    for number, path in enumerate(results):
-        held = json.loads(path.read_text())
-        found = [figures_of(row) for row in held["jobs"]]
-        parts.append(f"## {held['machine']['gpu'] or 'Jobs'}\n\n{named(held['machine'])}\n")
+    for number, one in enumerate(held):
+        found = [figures_of(row) for row in one["jobs"]]
+        parts.append(
+            f"## {plain(one['machine']['gpu'] or 'Jobs')}\n\n{plain(named(one['machine']))}\n"
+        )
+        parts += filter(None, [headlines(found)])
         parts += [
             section(file, list(group)) + "\n" for file, group in groupby(found, lambda f: f.file)
         ]
-        slopes = [slopes_of(row) for row in held["growth"]]
+        slopes = [slopes_of(row) for row in one["growth"]]
         if slopes:
-            heads = ["cost", "sizes", "slope", "expected", ""]
+            heads = ["cost", "fitted on", "slope", "expected", "", "all sizes"]
             rows = [growth_row(s) for s in slopes]
-            picture = f"{SEEN}\n\n" if not number else ""
-            parts.append(f"{GROWTH}\n{picture}{table(heads, rows)}\n")
+            seen = f"{SEEN}\n\n" if not number else ""
+            parts.append(f"{GROWTH}\n{seen}{table(heads, rows)}\n")
     return "\n".join(parts)
 
 
-def results() -> list[Path]:
-    """benchmarks/results.json first, then those of other machines."""
-    return sorted((ROOT / "benchmarks").glob("results*.json"), key=lambda p: (len(p.stem), p.stem))
+def results(first: str | None = None) -> list[dict]:
+    """benchmarks/results.json, or its text as it is about to be, and those of other machines."""
+    others = sorted(p for p in RESULTS.parent.glob("results*.json") if p != RESULTS)
+    texts = [first or RESULTS.read_text(), *(p.read_text() for p in others)]
+    return [json.loads(text) for text in texts]
 
 
-def write_page() -> str:
-    """Page and picture; says where they are."""
-    found = results()
-    PAGE.write_text(page(found))
-    picture(json.loads(found[0].read_text()))
+def write_page(first: str | None = None) -> str:
+    """Page and picture, with results.json where its text is given; says where they are."""
+    held = results(first)
+    text, seen = page(held).encode(), picture(held[0])
+    whole(PICTURE, seen)
+    if first is not None:
+        whole(RESULTS, first.encode())
+    whole(PAGE, text)
     return f"{PAGE}\n{PICTURE}"
 
 
-def picture(held: dict) -> None:
-    """A small panel a curve: what was measured, and a line of the expected slope through it."""
+def whole(path: Path, data: bytes) -> None:
+    """The file is the old one or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.part")
+    beside.write_bytes(data)
+    beside.replace(path)
+
+
+def picture(held: dict) -> bytes:
+    """PNG: a small panel a curve: what was measured, a line of the expected slope through it."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -253,16 +292,17 @@ def picture(held: dict) -> None:
 
     curves = [s for s in map(slopes_of, held["growth"]) if s.slope is not None]
     across = 4
-    down = -(-len(curves) // across)
+    down = max(1, -(-len(curves) // across))
     figure, axes = plt.subplots(down, across, figsize=(3.1 * across, 2.7 * down), squeeze=False)
     for ax in axes.flat[len(curves) :]:
         ax.axis("off")
     for ax, curve in zip(axes.flat, curves, strict=False):
         panel(ax, curve)
     figure.tight_layout()
-    PICTURE.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(PICTURE, dpi=110, facecolor="white", metadata={"Software": None})
+    seen = io.BytesIO()
+    figure.savefig(seen, format="png", dpi=110, facecolor="white", metadata={"Software": None})
     plt.close(figure)
+    return seen.getvalue()
 
 
 def panel(ax, curve: Slope) -> None:
@@ -272,13 +312,17 @@ def panel(ax, curve: Slope) -> None:
 
     at, cost = np.array(curve.at), np.array(curve.cost)
     middle = np.exp(np.log(cost).mean() - curve.expected * np.log(at).mean())
-    ax.loglog(at, middle * at**curve.expected, "--", color="0.6")
-    ax.loglog(at, cost, "o-", color="C0" if curve.holds else "C3", ms=4)
+    color = "C0" if curve.holds else "C3"
+    ends = np.array([min([*at, *curve.beyond_at]), max([*at, *curve.beyond_at])])
+    ax.loglog(ends, middle * ends**curve.expected, "--", color="0.6")
+    ax.loglog(at, cost, "o-", color=color, ms=4)
+    ax.loglog(curve.beyond_at, curve.beyond_cost, "o", color=color, mfc="white", ms=4)
     low, high = ax.get_ylim()
     if high / low < 10:  # so that noise does not look like growth
         ax.set_ylim((low * high) ** 0.5 / 10**0.5, (low * high) ** 0.5 * 10**0.5)
     words = seconds if curve.unit == "s" else lambda v: f"{v:g} {curve.unit}"
-    ax.xaxis.set(major_locator=FixedLocator(at), minor_locator=NullLocator())
+    places = FixedLocator(ticks([*at, *curve.beyond_at]))
+    ax.xaxis.set(major_locator=places, minor_locator=NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: short(v).replace(" ", "")))
     ax.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator())
     ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: words(v)))
@@ -286,3 +330,13 @@ def panel(ax, curve: Slope) -> None:
     ax.set_xlabel(curve.size, fontsize=8)
     ax.tick_params(labelsize=7)
     ax.grid(alpha=0.25)
+
+
+def ticks(at: Sequence[float], most: int = 5) -> list[float]:
+    """The sizes, less those that would be written over one another."""
+    first, *rest = sorted(at)
+    kept, step = [first], (max(at) / first) ** (0.8 / most)
+    for size in rest:
+        if size >= kept[-1] * step:
+            kept.append(size)
+    return kept

@@ -28,6 +28,12 @@ from gatewise.explain.recourse.milp_form import rectified
 from gatewise.explain.recourse.problem import domain_of
 from gatewise.explain.recourse.recourse import recourse, solved_by_milp
 
+ASKED = {  # denied rows, hidden layers, seconds a row at most
+    "quick": (1, (8, 8), 5.0),
+    "default": (2, (32, 32), 4.0),
+    "full": (4, (32, 32), 10.0),
+}
+
 
 def heloc(hidden: tuple[int, ...], stop: bool):
     """The fitted Pipeline and the inputs (rows, 21)."""
@@ -99,7 +105,7 @@ def flipping(rows: int, hidden: tuple[int, ...], limit: float) -> Setup:
 
 
 def jobs(size: str) -> list[Job]:
-    rows, hidden, limit = (1, (8, 8), 5.0) if size == "quick" else (4, (32, 32), 10.0)
+    rows, hidden, limit = ASKED[size]
     net = "-".join(map(str, (21, *hidden, 1)))
     name = f"{rows} denied rows, {net}; {limit:g} s a row at most"
     return [Job(name, partial(flipping, rows, hidden, limit))]

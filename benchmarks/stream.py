@@ -95,7 +95,9 @@ def reading(folder: Path, rows: int) -> None:
 def census(folder: Path, rows: int, keep: bool = False) -> None:
     """The census of the files; with `keep` in a folder, with the cluster of every row."""
     net = network()
-    gw.census(net, torch.randn(30_000, SIZES[0], dtype=torch.float64))  # libraries, threads
+    with tempfile.TemporaryDirectory() as place:  # libraries, compiled kernels, threads
+        generate(Path(place), 30_000, 30_000)
+        gw.census(net, Path(place))
     with tempfile.TemporaryDirectory() as place, timed() as said:
         found = gw.census(net, folder, out=Path(place) / "out" if keep else None)
         said |= {"rows": found.rows, "clusters": len(found)}

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import torch
-from torch import nn
 
 import gatewise as gw
+from gatewise.ir.kinds import Smooth
+from gatewise.ir.network import Node
 from streamed import written
 
-N = 2500
+N = 2200
 
 
 def network(outputs: int, sigmoid: bool) -> gw.Network:
-    """Trained a little on |x0| + x1, so that it is ahead of every linear model."""
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, outputs)).double()
-    if outputs > 1:
-        return gw.read(model)
-    with torch.no_grad():
-        model[0].weight[:3] = torch.tensor([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0]])
-        model[0].bias[:3] = 0
-        model[2].weight.zero_()
-        model[2].bias.fill_(-1.5)
-        model[2].weight[-1, :3] = torch.tensor([2.0, 2.0, 1.0])
-    return gw.read(nn.Sequential(*model, nn.Sigmoid()) if sigmoid else model)
+    """Ahead of every linear model on |x0| + x1; several outputs are random ones."""
+    rng = np.random.default_rng(0)
+    weight, bias = rng.normal(size=(8, 3)), rng.normal(size=8)
+    last, offset = rng.normal(size=(outputs, 8)), rng.normal(size=outputs)
+    if outputs == 1:
+        weight[:3], bias[:3] = [[1, 0, 0], [-1, 0, 0], [0, 1, 0]], 0
+        last[:], offset[:] = [[2, 2, 1, 0, 0, 0, 0, 0]], -1.5
+    found = gw.read([(weight, bias), (last, offset)])
+    head = Node("p", "Sigmoid", Smooth(torch.sigmoid, (), 0.25), (found.output,), (1, 1))
+    return replace(found, head=(head,)) if sigmoid else found
 
 
 def rows(n: int, classes: bool, seed: int) -> pa.Table:

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 import traceback
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -48,8 +49,9 @@ def job(*copies):
     return put
 
 
+@cache
 def both(model, *shape):
-    """The network on the CPU, and on the device."""
+    """The network on the CPU, and on the device: read once, the reader is not what is looked at."""
     torch.manual_seed(0)
     network = gw.read(model().double().eval(), torch.zeros(1, *shape, dtype=F64))
     return network, network.to(device=DEVICE)
@@ -102,6 +104,42 @@ def each(names=tuple(NETWORKS)):
     for name in names:
         cpu, net = both(*NETWORKS[name])
         yield cpu, net, IMAGES if name == "conv" else X
+
+
+@job(ANSWER)
+def refusals_of_the_fake_device():
+    if DEVICE.type != "fake":
+        return
+    x, y, log = torch.ones(3, device=DEVICE), torch.ones(3), fake_device.LOG
+    for f in (
+        lambda: x + y,
+        lambda: torch.cat([x, y]),
+        lambda: y[x > 0],
+        lambda: torch.where(y > 0, x, x),
+        lambda: x.long() @ x.long(),
+        lambda: torch.randn(3, device=DEVICE, generator=torch.Generator()),
+        lambda: torch.linalg.lstsq(x[:, None], x[:, None], driver="gelsd"),
+    ):
+        fails(fake_device.Mixed, f)
+    fails(TypeError, lambda: x.numpy())
+    fails(TypeError, lambda: np.asarray(x))
+    assert not log.copies
+    assert (x + torch.tensor(1.0)).device == x[torch.tensor([0])].device == DEVICE
+    assert x.cpu().tolist() == [1, 1, 1]
+    assert log.copies == {ANSWER: 1}
+    assert log.bytes[ANSWER] == 12
+    y.copy_(x)
+    assert log.copies[ANSWER] == 2
+    assert bool((x == 1).all())
+    assert sum(log.scalars.values()) == 1
+
+
+def fails(error, f):
+    try:
+        f()
+    except error:
+        return
+    raise AssertionError(f"not refused: line {f.__code__.co_firstlineno}")
 
 
 @job(ANSWER, SLOPES)

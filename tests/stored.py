@@ -19,11 +19,6 @@ X = torch.randn(600, 3, dtype=F64, generator=torch.Generator().manual_seed(0))
 SKIP = {"on_bad_files": "skip", "on_bad_rows": "skip"}
 
 
-def defect(why: str):
-    """A fault that is known and not yet mended."""
-    return pytest.mark.xfail(strict=True, reason=why)
-
-
 def table(x: torch.Tensor, names: str = "abc") -> pa.Table:
     return pa.table({n: x[:, j].numpy() for j, n in enumerate(names)})
 

@@ -22,11 +22,12 @@ import torch
 from torch import nn
 
 import gatewise as gw
-from gatewise.patterns.observe import Observer, default_batch
+from gatewise.patterns.observe import default_batch
 from gatewise.patterns.streaming import census as streaming
 from gatewise.patterns.streaming import runs
 from gatewise.patterns.streaming.parts import table_of
-from gatewise.patterns.streaming.reading import ahead, blocks
+from gatewise.patterns.streaming.reading import blocks
+from gatewise.patterns.streaming.watch import Watch
 from gatewise.tables.writing import flush
 
 SIZES = (20, 40, 40, 1)
@@ -128,9 +129,9 @@ def _steps(folder: Path, rows: int) -> dict[str, float]:
     """Seconds a row of reading, of deciding, of the bare forward pass; a pattern of merging."""
     net = network()
     table = table_of(folder, net.feature_names or [f"x{j}" for j in range(SIZES[0])], SIZES[0])
-    values = torch.from_numpy(next(blocks(table)).values)
-    observer, batches = Observer(net), values.split(default_batch(net))
-    bits = np.concatenate([observer(x).pattern.bits for x in batches])
+    block, watch = next(blocks(table)), Watch(net, "raise", None)
+    batches = torch.from_numpy(block.values).split(default_batch(net))
+    bits = watch(block, "").bits
     bits = np.concatenate([bits ^ bits[i] for i in range(1 + rows // 4 // len(bits))])[: rows // 4]
     ones, places = np.ones(len(bits), np.int64), np.arange(len(bits))
     halves = [
@@ -138,9 +139,9 @@ def _steps(folder: Path, rows: int) -> dict[str, float]:
         for part in np.array_split(places, 2)
     ]
     return {
-        "read": seconds(lambda: [len(b.values) for b in ahead(blocks(table))]) / rows,
-        "decide": seconds(lambda: [observer(x) for x in batches]) / len(values),
-        "forward": seconds(lambda: [net(x) for x in batches]) / len(values),
+        "read": seconds(lambda: [len(b) for b in blocks(table)]) / rows,
+        "decide": seconds(lambda: watch(block, "")) / len(block),
+        "forward": seconds(lambda: [net(x) for x in batches]) / len(block),
         "merge": seconds(lambda: runs.merged(halves)) / sum(map(len, halves)),
         "row_bytes": sum(p.stat().st_size for p in folder.iterdir()) / rows,
         "pattern_bytes": runs.as_table(halves[0]).nbytes / len(halves[0]),

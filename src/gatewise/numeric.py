@@ -90,6 +90,14 @@ def as_device(device: torch.device | str) -> torch.device:
     return chosen if here else torch.empty(0, device=chosen).device  # 'cuda' is 'cuda:0', say
 
 
+def multiplies_float32() -> bool:
+    """Is torch set to multiply float32 matrices in float32: not in TF32, not in bfloat16?"""
+    try:
+        return torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:  # it was set for one library: `torch.backends...fp32_precision`
+        return False
+
+
 def require_float32(device: torch.device, convolves: bool) -> None:
     """Refuse float32 where a device may not round each product and sum to float32.
 
@@ -103,7 +111,7 @@ def require_float32(device: torch.device, convolves: bool) -> None:
             f"float32 convolutions on '{device}' are computed in ways that no rounding bound here "
             "covers (TF32, Winograd): use dtype='float64'"
         )
-    if torch.get_float32_matmul_precision() != "highest":
+    if not multiplies_float32():
         raise DataError(
             f"torch is set to multiply float32 in fewer digits on '{device}': call "
             "torch.set_float32_matmul_precision('highest'), or use dtype='float64'"

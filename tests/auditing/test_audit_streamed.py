@@ -17,8 +17,8 @@ def test_figures_and_closed_forms_are_those_of_the_rows_in_memory(tmp_path, clas
     """With a sample of all rows, everything is; the interval is another way to the same thing."""
     net = network(1, classes)
     fit, test, files = pair(tmp_path, classes)
-    whole = gw.audit(net, fit, "y", test=test, rules=(2,), repeats=400)
-    found = gw.audit(net, files["X"], "y", test=files["test"], rules=(2,), repeats=400)
+    whole = gw.audit(net, fit, "y", test=test, rules=(2,), repeats=250)
+    found = gw.audit(net, files["X"], "y", test=files["test"], rules=(2,), repeats=250)
     assert [line.key for line in found.lines] == [line.key for line in whole.lines]
     assert (found.fit_rows, found.test_rows) == (N, N)
     assert found.classes == whole.classes
@@ -52,8 +52,8 @@ def test_figures_and_closed_forms_are_those_of_the_rows_in_memory(tmp_path, clas
 
 def test_the_rows_are_split_by_number_and_the_cut_into_files_is_no_matter(tmp_path):
     net, table = network(1, False), rows(N, False, 3)
-    one = gw.audit(net, written(tmp_path / "a", table, ()), "y", rules=(), rows=1200, seed=3)
-    two = gw.audit(net, written(tmp_path / "b", table, (7, 1999)), "y", rules=(), rows=1200, seed=3)
+    one = gw.audit(net, written(tmp_path / "a", table, ()), "y", rules=(), rows=900, seed=3)
+    two = gw.audit(net, written(tmp_path / "b", table, (7, 1999)), "y", rules=(), rows=900, seed=3)
     assert one.test_rows + one.fit_rows == N
     assert abs(one.test_rows - N / 4) < 200
     for mine, theirs in zip(one.lines, two.lines, strict=True):

@@ -27,19 +27,25 @@ def test_what_an_audit_of_files_cannot_take_is_named(tmp_path):
     fit, _, files = pair(tmp_path, False)
     bad = fit.set_column(0, "a", pa.array([np.nan, *fit["a"].to_pylist()[1:]]))
     broken = written(tmp_path / "bad", bad)
+    unknown = written(tmp_path / "unknown", fit.set_column(3, "y", pa.nulls(N, pa.float64())))
     few = written(tmp_path / "few", fit.slice(0, 50), ())
     for kind, given, said in (
         (DataError, {"y": [1, 2]}, "give y as its name, got a list"),
         (DataError, {"test": fit}, "the data are in files, and test is a Table"),
         (DataError, {"y": "z"}, "no column 'z' to use as target"),
+        (DataError, {"on_bad_rows": "drop"}, "on_bad_rows must be 'raise' or 'skip', got 'drop'"),
+        (DataError, {"on_bad_files": 1}, "on_bad_files must be 'raise' or 'skip', got 1"),
+        (DataError, {"X": unknown, "test": None}, "no row has a known target"),
         (DataError, {"holdout": 2, "test": None}, "holdout must be a share"),
         (DataError, {"X": few, "test": None}, "is for large tables"),
         (BadRows, {"X": broken}, r"NaN or infinity in 1 row, the first is row 0 .*'skip'"),
     ):
         with pytest.raises(kind, match=said):
             gw.audit(net, **{**files, "y": "y", "rules": (), **given})
+    (broken / "more.json").touch()
     found = gw.audit(net, broken, "y", test=files["test"], rules=(), on_bad_rows="skip")
     assert found.fit_rows == N - 1
+    assert "1 file of other kinds in the folders passed over" in found.notes
 
 
 def test_the_command_audits_a_folder_and_writes_its_page(tmp_path):

@@ -24,7 +24,7 @@ def small_pieces(monkeypatch):
     """Several parts, several blocks a part, several pieces a block."""
     monkeypatch.setattr(scan, "PART_ROWS", 400)
     monkeypatch.setattr(reading, "BLOCK_BYTES", 250 * 24)
-    monkeypatch.setattr(pieces, "ROWS", 90)
+    monkeypatch.setattr(pieces, "ROWS", 160)
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +41,12 @@ def data(tmp_path):
 @given(st.data())
 def test_cuts_into_files_groups_parts_and_pieces_change_nothing(whole, tmp_path_factory, data):
     place = tmp_path_factory.mktemp("cuts")
-    cuts = tuple(sorted(data.draw(st.lists(st.integers(0, 1500), max_size=3))))
+    cuts = tuple(sorted(data.draw(st.lists(st.integers(0, 1500), max_size=2))))
     source = written(place / "data", table(), cuts, data.draw(st.integers(50, 900)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scan, "PART_ROWS", data.draw(st.integers(100, 2000)))
         patch.setattr(pieces, "HELD", data.draw(st.sampled_from([0, 80, 1 << 20])))
-        size = data.draw(st.integers(20, 500))
+        size = data.draw(st.integers(60, 500))
         found = gw.explain(NET, source, target="y", out=place / "out", batch_size=size)
     assert_same(found, whole)
     assert {p.name for p in (place / "out").iterdir()} == {

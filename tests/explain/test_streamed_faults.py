@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
-import time
+import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 import pytest
 
 import gatewise as gw
-import onnx_files
-from commands import refused, run
 from gatewise.errors import DataError, OutputError
 from gatewise.explain.streaming import pieces, reading, scan
 from nets import mlp
@@ -29,7 +23,7 @@ def small_pieces(monkeypatch):
     """Several parts, several blocks a part, several pieces a block."""
     monkeypatch.setattr(scan, "PART_ROWS", 400)
     monkeypatch.setattr(reading, "BLOCK_BYTES", 250 * 24)
-    monkeypatch.setattr(pieces, "ROWS", 90)
+    monkeypatch.setattr(pieces, "ROWS", 160)
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +31,19 @@ def whole():
     return gw.explain(NET, table(), target="y")
 
 
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """Files that no test changes."""
+    return written(tmp_path_factory.mktemp("stored"), table())
+
+
 @pytest.fixture
 def data(tmp_path):
     return written(tmp_path / "data", table())
 
 
-def test_what_is_not_streamed_is_refused_by_name(data, tmp_path):
+def test_what_is_not_streamed_is_refused_by_name(stored, tmp_path):
+    data = stored
     out = tmp_path / "out"
     mask = np.zeros(len(X), bool)
     for asked, said in (
@@ -72,6 +73,35 @@ def test_what_is_not_streamed_is_refused_by_name(data, tmp_path):
         gw.explain(NET, data, target="y", out=out)
 
 
+def test_a_question_that_is_refused_leaves_the_folder_free(stored, tmp_path):
+    """Given back where nothing was kept; a census that was made serves the next question."""
+    out = tmp_path / "out"
+    nan = written(tmp_path / "nan", table(np.where(X > 3, np.nan, X)))
+    with pytest.raises(DataError, match="NaN"):
+        gw.explain(NET, nan, target="y", out=out)
+    assert not out.exists()
+    with pytest.raises(DataError, match="row 9999 is not among"):
+        gw.explain(NET, stored, target="y", out=out, reference="row 9999")
+    seen: list[str] = []
+    asked = {"reference": "zero", "margin": False}
+    found = gw.explain(
+        NET, stored, target="y", out=out, progress=lambda w, *_: seen.append(w), **asked
+    )
+    assert found.reference_name == "zero"
+    assert "patterns" not in seen
+    with pytest.raises(OutputError, match=r"lies inside the folder that is read"):
+        gw.explain(NET, stored, target="y", out=stored / "out")
+
+
+def test_text_that_is_none_is_named(tmp_path):
+    """pyarrow reads such bytes and says nothing."""
+    spaces, text = np.arange(1501, dtype="int32"), b"a" * 700 + b"\xff" + b"b" * 799
+    y = pa.StringArray.from_buffers(1500, pa.py_buffer(spaces), pa.py_buffer(text))
+    data = written(tmp_path / "data", table(y=y))
+    with pytest.raises(DataError, match=r"f1.parquet', rows \d+ to \d+: column 'y' of text holds"):
+        gw.explain(NET, data, target="y", out=tmp_path / "out")
+
+
 def test_another_question_in_the_same_folder_is_refused(data, tmp_path):
     out = tmp_path / "out"
     gw.explain(NET, data, target="y", out=out)
@@ -88,6 +118,32 @@ def test_another_question_in_the_same_folder_is_refused(data, tmp_path):
         gw.explain(NET, data, target="y", out=out)
 
 
+DAMAGES = {
+    "meta.json": (False, lambda path: path.write_text("{")),
+    "sums.safetensors": (False, lambda path: path.write_bytes(b"none")),
+    "rows/part-000001.parquet": (False, Path.unlink),
+    "census/patterns.parquet": (False, lambda path: path.write_bytes(b"none")),
+    ".unfinished/sums-000000.safetensors": (True, lambda path: path.write_bytes(b"none")),
+    ".unfinished/first.json": (True, lambda path: path.write_text("{}")),
+    "rows/part-000000.parquet": (True, Path.unlink),
+    "census/rows.parquet": (True, lambda path: path.write_bytes(b"")),
+}
+
+
+def test_a_damaged_answer_or_checkpoint_is_one_sentence(stored, tmp_path):
+    """No rows are missing without a word, and no error is a raw one."""
+    for stop in (False, True):
+        whole = tmp_path / f"whole{stop}"
+        with suppress(Stop):
+            gw.explain(NET, stored, target="y", out=whole, progress=stopping("rows", 950, stop))
+        for name, (unfinished, damage) in DAMAGES.items():
+            if unfinished == stop:
+                out = shutil.copytree(whole, tmp_path / name.replace("/", "-"))
+                damage(out / name)
+                with pytest.raises(OutputError, match=r"holds an? \w+ that cannot be read .*: del"):
+                    repr(gw.explain(NET, stored, target="y", out=out))
+
+
 # ------------------------------------------------------------------------------- resume
 
 
@@ -95,15 +151,19 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("job, at", [("inputs", 700), ("rows", 950)])
-def test_broken_off_it_goes_on(data, tmp_path, whole, job, at):
-    def stop(what, done, total):
-        if what == job and done >= at:
+def stopping(job, at, really=True):
+    def tell(what, done, total):
+        if really and what == job and done >= at:
             raise Stop
 
-    out = tmp_path / "out"
+    return tell
+
+
+@pytest.mark.parametrize("job, at", [("inputs", 700), ("rows", 950)])
+def test_broken_off_it_goes_on(stored, tmp_path, whole, job, at):
+    out, data = tmp_path / "out", stored
     with pytest.raises(Stop):
-        gw.explain(NET, data, target="y", out=out, progress=stop)
+        gw.explain(NET, data, target="y", out=out, progress=stopping(job, at))
     assert not (out / "meta.json").exists()
     assert not list(out.rglob("*.partial"))
     seen: list[tuple[str, int]] = []
@@ -116,65 +176,3 @@ def test_broken_off_it_goes_on(data, tmp_path, whole, job, at):
     again = gw.explain(NET, data, target="y", out=out, progress=lambda w, n, _: seen.append((w, n)))
     assert not seen
     assert_same(again, whole)
-
-
-WORKER = """
-import sys, time
-from nets import mlp
-import gatewise as gw
-from gatewise.explain.streaming import pieces, scan
-scan.PART_ROWS, pieces.ROWS = 400, 90
-print("ready", flush=True)
-gw.explain(mlp(3, 6, 5, 2), sys.argv[1], target="y", out=sys.argv[2],
-           progress=lambda *told: time.sleep(0.03))
-"""
-
-
-def contents(out: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
-
-
-KILLS = int(os.environ.get("GATEWISE_KILLS", "1"))
-
-
-def test_killed_and_started_again_every_byte_is_the_same(data, tmp_path):
-    alone, out = tmp_path / "alone", tmp_path / "out"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "BLOCK_BYTES", 1 << 23)
-        gw.explain(NET, data, target="y", out=alone)
-        env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-c", WORKER, str(data), str(out)]
-        rng = np.random.default_rng(None if KILLS > 1 else 0)
-        for _ in range(KILLS):
-            with subprocess.Popen(command, env=env, stdout=subprocess.PIPE) as worker:
-                worker.stdout.readline()
-                time.sleep(rng.uniform(0.1, 0.7))
-                worker.send_signal(signal.SIGKILL)
-        gw.explain(NET, data, target="y", out=out)
-    mine, theirs = contents(out), contents(alone)
-    assert mine.keys() == theirs.keys()
-    assert [name for name in mine if mine[name] != theirs[name]] == []
-
-
-# ------------------------------------------------------------------------------- the command
-
-
-def test_the_command_streams_a_folder_and_a_file_that_is_said_to_be_large(tmp_path):
-    model = onnx_files.mlp(tmp_path / "m.onnx", (3, 6, 2))
-    data, out = written(tmp_path / "data", table(y=None)), tmp_path / "out"
-    refused(
-        run("explain", model, data, "--out", out, "--evaluate"),
-        "not for rows that are streamed: --evaluate.",
-    )
-    done = run("explain", model, data, "--out", out, "--top", 3)
-    assert done.returncode == 0, done.stderr
-    assert "StreamedExplanation: 1500 rows in" in done.stdout
-    assert "census, meta.json, rows, summary.parquet, sums.safetensors" in done.stdout
-    expected = gw.explain(gw.read(model), table(y=None))
-    found = gw.explain(gw.read(model), data, out=out)
-    assert_same(found, expected)
-    pa.csv.write_csv(table(y=None), tmp_path / "x.csv")
-    asked = ("explain", model, tmp_path / "x.csv", "--out", tmp_path / "csv", "--stream")
-    done = run(*asked, "--no-margin")
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "csv" / "rows" / "part-000003.parquet").is_file()

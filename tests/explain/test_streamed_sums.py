@@ -124,6 +124,19 @@ def test_the_largest_clusters_and_the_rest(tmp_path):
     assert "mean |error|" not in shown
 
 
+def test_groups_of_inputs_are_summed_too(tmp_path):
+    """|the sum of the members' contributions|, over all rows and for each cluster."""
+    net, groups = mlp(3, 6, 5, 2), {"ac": ["a", "c"], "b alone": ["b"]}
+    data = written(tmp_path / "data", table(y=None))
+    found = gw.explain(net, data, out=tmp_path / "out", groups=groups, top=3, margin=False)
+    values = gw.explain(net, table(y=None)).values
+    size = np.abs(np.stack([values[:, [0, 2]].sum(1), values[:, 1]], 2))  # rows, outputs, groups
+    np.testing.assert_allclose(found.group_importance, size.mean(0), rtol=1e-12)
+    ids, shown = np.concatenate(list(found.census.ids())), found.table()
+    mean = size[ids == 1, 1, 0].mean()
+    assert shown["mean |group contribution|:y1:ac"][1] == pytest.approx(mean, rel=1e-12)
+
+
 def test_sums_that_would_not_fit_are_of_fewer_clusters(tmp_path, monkeypatch):
     monkeypatch.setattr(tallies, "TABLE", 4 * 20)
     data = written(tmp_path / "data", table(y=None))

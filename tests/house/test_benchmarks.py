@@ -19,7 +19,11 @@ HERE = shared.ROOT / "benchmarks"
 def root():
     """`benchmarks` lies beside `src`, and is not installed."""
     sys.path.insert(0, str(shared.ROOT))
-    yield
+    from benchmarks.measure import BUDGET
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(BUDGET, "quick", 0.1)  # seconds of a job's rounds
+        yield
     sys.path.remove(str(shared.ROOT))
 
 
@@ -33,12 +37,12 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def job(run, *peers, **more):
+def job(run, *peers, name="sums", **more):
     """A job beside itself as its floor."""
     from benchmarks.measure import Job, Setup, Way
 
     setup = Setup(Way("gatewise", run), [Way("itself", run)], [Way(*p) for p in peers], **more)
-    return Job("sums", lambda: setup, repeat=3)
+    return Job(name, lambda: setup, repeat=3)
 
 
 def busy(times: int = 20_000) -> float:
@@ -91,40 +95,82 @@ def test_jobs_and_costs_have_names_of_their_own_and_costs_say_what_is_expected()
 def test_a_small_job_runs_in_a_process_of_its_own():
     from benchmarks.__main__ import child, jobs_of
 
-    chosen = jobs_of("census", "quick")[3]  # 30-40-40-1, float64
-    row = child("job", "census", chosen.name, 1, "quick")
-    positive(row)
-    assert row["note"].startswith("10,000 patterns") and row["process"] > 0
+    chosen = jobs_of("linear", "quick")[0]  # collapse, 128 x 20
+    row = child("job", "linear", chosen.name, 1, "quick")
+    assert row["failed"] is None and row["took"] > row["ours"]["wall"]
+    assert row["note"].startswith("error ") and row["process"] > 0
 
 
-def test_a_small_job_runs_here_and_the_command_writes_its_figures(
-    tmp_path, monkeypatch, capsys, one_thread
-):
+@pytest.fixture
+def sums(monkeypatch, one_thread):
+    """The command with two jobs and a curve that take no time, in this process."""
     from benchmarks import __main__ as command
-    from benchmarks.measure import BUDGET, SIZES, measured
+    from benchmarks.measure import Curve, Job, Setup, fitted, measured
+
+    made = {"first": job(busy, ("twice", busy, 2.0)), "second": Job("second", lambda: Setup(None))}
+    grows = {"make": lambda n: lambda: n**2, "expected": 2.0, "why": "squares", "measure": "value"}
+    curve = Curve("squares", "rows N", (1, 2, 3), **grows)
 
     def here(kind, file, name, threads, size):
-        assert size in SIZES
-        chosen = command.named(command.jobs_of(file, size), name)
-        return json.loads(json.dumps(asdict(measured(file, chosen, size))))
+        found = fitted(file, curve, size) if kind == "curve" else measured(file, made[name], size)
+        return json.loads(json.dumps(asdict(found) | {"name": name}))
 
-    def second(file, size):
-        return command_jobs(file, size)[2:3]  # 30-40-40-1, float32
-
-    command_jobs = command.jobs_of
-    monkeypatch.setattr("benchmarks.machine.rate", lambda way, work: 1e9)
-    monkeypatch.setitem(BUDGET, "quick", 0.3)
+    jobs = [Job(name, held.build) for name, held in made.items()]
     monkeypatch.setattr(command, "child", here)
-    monkeypatch.setattr(command, "jobs_of", second)
-    monkeypatch.setattr(command, "curves_of", lambda file, size: [])
+    monkeypatch.setattr(command, "jobs_of", lambda file, size: jobs)
+    monkeypatch.setattr(command, "curves_of", lambda file, size: [curve])
+    monkeypatch.setattr("benchmarks.machine.rate", lambda way, work: 1e9)
+    return command
+
+
+def test_the_command_writes_its_figures(tmp_path, sums, capsys):
     out = tmp_path / "figures.json"
-    assert command.main(["--quick", "--only", "census", "--out", str(out)]) == 0
+    assert sums.main(["--quick", "--only", "census", "--out", str(out)]) == 1  # the second fails
     held = json.loads(out.read_text())
-    (row,) = held["jobs"]
-    positive(row)
-    assert row["name"] in capsys.readouterr().out
-    for key in ("cpu", "cores", "blas", "versions", "date", "load_before", "load_after"):
+    first, second = held["jobs"]
+    positive(first)
+    assert second["failed"].startswith("AttributeError")
+    assert held["growth"][0]["slope"] == pytest.approx(2)
+    assert first["name"] in capsys.readouterr().out
+    for key in ("cpu", "cores", "blas", "versions", "date", "load_before", "load_after", "minutes"):
         assert held["machine"][key] is not None
+
+
+def test_figures_and_page_are_written_together_and_what_is_missing_has_its_line(
+    tmp_path, sums, monkeypatch
+):
+    from benchmarks import page
+
+    for name, file in (("RESULTS", "results.json"), ("PAGE", "b.md"), ("PICTURE", "b.png")):
+        monkeypatch.setattr(page, name, tmp_path / file)
+    monkeypatch.setattr(sums, "RESULTS", tmp_path / "results.json")
+    monkeypatch.setattr(sums, "names", lambda: ["census"])
+    run, done = sums.child, []
+
+    def stopped(*about):
+        done.append(about)
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        return run(*about)
+
+    monkeypatch.setattr(sums, "child", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        sums.main(["--quick"])
+    text = (tmp_path / "b.md").read_text()
+    assert text == page.page(page.results()) and (tmp_path / "b.png").exists()
+    assert text.count("not measured: the run ended before it") == 2
+    positive(json.loads((tmp_path / "results.json").read_text())["jobs"][0])
+
+
+def test_a_file_that_does_not_load_is_a_line(monkeypatch):
+    from benchmarks import __main__ as command
+
+    def absent(file, size):
+        raise ModuleNotFoundError("No module named 'highspy'")
+
+    monkeypatch.setattr(command, "jobs_of", absent)
+    (line,) = command.asked_for(["facets"], "default")
+    assert line.failed == "ModuleNotFoundError: No module named 'highspy'"
 
 
 def test_peers_that_fail_are_lines_and_a_wrong_answer_has_no_figures(one_thread):
@@ -177,11 +223,10 @@ def test_a_process_that_dies_or_takes_too_long_is_a_line(monkeypatch):
 def test_a_slope_and_its_error_are_those_of_least_squares():
     import numpy as np
     from benchmarks.measure import line
-    from scipy.stats import linregress
 
     x, y = np.random.default_rng(0).normal(size=(2, 7))
-    want = linregress(x, y)
-    assert line(x, y) == pytest.approx((want.slope, want.stderr))
+    (slope, _), covariance = np.polyfit(x, y, 1, cov=True)
+    assert line(x, y) == pytest.approx((slope, covariance[0, 0] ** 0.5))
 
 
 def test_a_curve_finds_the_power_and_says_when_it_does_not_hold(one_thread):
@@ -199,29 +244,78 @@ def test_a_curve_finds_the_power_and_says_when_it_does_not_hold(one_thread):
     assert not found.holds and "does not hold" in slope_line(found)
 
 
+def test_a_slope_holds_that_is_near_or_within_two_errors():
+    from benchmarks.measure import Slope
+    from benchmarks.page import slope_cells
+
+    def verdict(slope, error):
+        found = Slope("f", "n", "rows N", 1.0, "why", at=[1, 2], slope=slope, error=error)
+        return slope_cells(found)[5]
+
+    assert verdict(1.14, 0.01) == verdict(0.86, None) == "holds"
+    assert verdict(1.29, 0.15) == verdict(0.71, 0.15) == "holds, by its error"
+    assert verdict(1.31, 0.15) == verdict(0.69, 0.15) == verdict(1.16, None) == "does not hold"
+
+
+def test_sizes_outside_the_fit_are_measured_and_told_apart(one_thread):
+    from benchmarks.measure import Curve, fitted
+    from benchmarks.page import slope_line
+
+    made = {"make": lambda n: lambda: max(n, 10) ** 2, "expected": 2.0, "why": "a sum"}
+    more = {"beyond": (1, 5), "aside": "below 10 nothing grows"}
+    found = fitted("t", Curve("c", "N", (10, 20, 40), measure="value", **made, **more), "quick")
+    assert found.at == [10, 20, 40] and found.beyond_at == [1, 5]
+    assert found.slope == pytest.approx(2) and 0 < found.wide < 1.5 and found.holds
+    words = f"of all sizes {found.wide:.2f}, 1 to 40 (below 10 nothing grows)"
+    assert words in slope_line(found)
+
+
 # ---------------------------------------------------------------- the page
 
 
 def test_the_page_is_made_of_the_figures():
     from benchmarks.page import PAGE, PICTURE, page, results
 
-    found = results()
-    assert found, "python -m benchmarks has never been run"
-    assert PAGE.read_text() == page(found), "make it again: python -m benchmarks --page"
+    assert PAGE.read_text() == page(results()), "make it again: python -m benchmarks --page"
     assert PICTURE.exists()
 
 
-def test_a_figure_that_changes_changes_the_page(tmp_path):
-    from benchmarks.page import page, results
+def test_a_figure_that_changes_changes_the_page():
+    from benchmarks.page import page, plain, results
 
-    held = json.loads(results()[0].read_text())
-    row = next(r for r in held["jobs"] if r["failed"] is None)
+    held = results()[:1]
+    before = page(held)
+    row = next(r for r in held[0]["jobs"] if r["failed"] is None)
     row["ours"]["cpu"] = row["ours"]["wall"] = 99.25
-    other = tmp_path / "results.json"
-    other.write_text(json.dumps(held))
     large = "99.2\N{NO-BREAK SPACE}s"
-    assert large in page([other]) and large not in page(results()[:1])
-    assert f"[{row['name']}](../benchmarks/{row['file']}.py)" in page([other])
+    assert large in page(held) and large not in before
+    assert f"[{plain(row['name'])}](../benchmarks/{row['file']}.py)" in page(held)
+
+
+def test_nothing_in_a_name_is_markdown(one_thread):
+    from benchmarks.measure import Slope, measured
+    from benchmarks.page import growth_row, section
+    from markdown_it import MarkdownIt
+
+    hostile = "a|b ](x) **c** <script>d</script> `e` _f_ ![g](h) {i}`j` $k$ &amp; \\"
+
+    def broken():
+        raise ValueError(hostile)
+
+    failed = measured("census", job(broken, name=hostile), "quick")
+    found = measured("census", job(busy, (hostile, busy), check=lambda _: hostile), "quick")
+    found.headline = hostile
+    slope = Slope("census", hostile, hostile, 1.0, hostile, failed=hostile)
+    text = section("census", [failed, found])
+    text += "\n\n| a | b | c | d | e | f |\n|-|-|-|-|-|-|\n| " + " | ".join(growth_row(slope))
+    seen = MarkdownIt("commonmark").enable("table").parse(text)
+    spans = [s for token in seen for s in token.children or ()]
+    kinds = {s.type for s in spans} - {"text", "text_special", "link_open", "link_close"}
+    assert not kinds and not {t.type for t in seen} & {"html_block", "fence", "code_block"}
+    links = [s.attrs["href"] for s in spans if s.type == "link_open"]
+    assert {*links} == {"../benchmarks/census.py"} and len(links) == 3
+    cells = ["".join(s.content for s in t.children) for t in seen if t.children]
+    assert hostile in cells and f"sums ({hostile})" in cells
 
 
 def test_numbers_are_readable():

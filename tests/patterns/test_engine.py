@@ -27,18 +27,17 @@ import gatewise as gw
 import onnx_files
 import relu_nets
 from commands import refused, run
+from explained_abroad import a_worker_that_dies_changes_no_explanation
 from gatewise.errors import BadRows, DataError, EmptyData, EngineError, MissingExtra, ModelError
 from gatewise.patterns import engine, ray_session
 from gatewise.patterns.streaming import gathering
 from gatewise.patterns.streaming.parts import table_of
 from gatewise.patterns.streaming.pieces import Piece, cut, partial
+from inline_ray import InlineRay
 from nets import mlp
 
-pytestmark = pytest.mark.xdist_group("ray")
 F64 = torch.float64
 X = torch.randn(2000, 3, dtype=F64, generator=torch.Generator().manual_seed(0))
-
-
 NET = relu_nets.read(3, 6, 5, 1)
 NAMES = ["a", "b", "c"]
 
@@ -185,74 +184,58 @@ def test_what_cannot_travel_and_a_ray_that_is_missing(monkeypatch, tmp_path):
         gw.census(NET, data, engine="ray")
 
 
-# ------------------------------------------------------------------------------- on Ray
-
-
-@pytest.fixture(scope="module")
-def ray():
-    if importlib.util.find_spec("ray") is None:
-        pytest.skip("ray is not installed: the engine was NOT tested")
-    handler = signal.getsignal(signal.SIGTERM)
-    with ray_session.session(None, processors=2) as module:
-        folder = Path(module._private.worker._global_node.get_session_dir_path()).parent
-        yield module
-    assert not module.is_initialized()
-    assert not folder.exists()
-    assert signal.getsignal(signal.SIGTERM) is handler
+# ------------------------------------------------------------- on a stand-in that works at once
 
 
 @pytest.fixture
-def small_pieces(monkeypatch):
+def stand_in(monkeypatch):
+    """Ray as it is used here, in this process; small pieces, several ranges."""
+    ray = InlineRay()
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setattr(engine, "session", ray.session)
     monkeypatch.setattr(engine, "LEAST_ROWS", 1)
     monkeypatch.setattr(engine, "RANGE_ROWS", 100)
+    return ray
 
 
-def test_files_groups_and_csv_change_nothing(
-    ray, small_pieces, monkeypatch, capfd, tmp_path, whole
-):
-    data = written(tmp_path / "data")
-    told = []
-    found = gw.census(NET, data, engine="ray", progress=lambda *seen: told.append(seen))
-    assert_same(found, whole)
-    assert len(told) == 9  # pieces, some of which share a row group's end
-    assert told[-1][:2] == (2000, 2000)
-    (data / "f1.parquet").unlink()
-    pa.csv.write_csv(table(X[700:1500, [2, 0, 1]], ["c", "a", "b"]), data / "f1.csv")
-    out = tmp_path / "out"
-    found = gw.census(NET, data, engine="ray", out=out, batch_size=97)
-    assert_same(found, whole)
-    assert np.array_equal(ids(found), whole.ids)
-    files = {p.name: p.read_bytes() for p in out.iterdir()}
-    assert set(files) == {".lock", "meta.json", "patterns.parquet", "rows.parquet"}
-    # what is finished is read, by either, and not counted again
-    for asked in ({}, {"engine": "ray"}):
-        monkeypatch.setattr(engine, "count_piece", None)
-        assert_same(gw.census(NET, data, out=out, **asked), whole)
-    gw.census(NET, data, out=tmp_path / "alone")
-    for name in ("meta.json", "patterns.parquet"):
-        assert files[name] == (tmp_path / "alone" / name).read_bytes()
-    assert capfd.readouterr() == ("", "")
+def test_undecided_rows_are_counted_as_they_are_left_out(stand_in, monkeypatch, tmp_path):
+    """Several of one pattern, in one piece and in others; and one that is left out."""
+    monkeypatch.setattr("gatewise.patterns.exact.AT_ONCE", 0)
+    x = relu_nets.doubtful(NET, X, [100, 101, 900, 1700])
+    x[901, 0] = float("nan")
+    data, skip = written(tmp_path / "data", x), {"on_bad_rows": "skip"}
+    one = gw.census(NET, data, out=tmp_path / "one", **skip)
+    found = gw.census(NET, data, engine="ray", out=tmp_path / "ray", **skip)
+    assert (found.undecided, found.skipped, found.rows) == (4, 1, 2000)
+    assert np.array_equal(ids(found), ids(one))
+    units = [pa.parquet.read_table(f.folder / "rows.parquet")["undecided"] for f in (one, found)]
+    assert units[0].equals(units[1])
 
 
-def test_what_is_wrong_is_said_as_the_streamed_census_says_it(ray, small_pieces, tmp_path):
+def broken(path: Path, begin: float, end: float) -> None:
+    """The file with nonsense in that part of its bytes."""
+    raw = path.read_bytes()
+    a, b = int(begin * len(raw)), int(end * len(raw))
+    path.write_bytes(raw[:a] + b"\xff" * (b - a) + raw[b:])
+
+
+def test_what_is_wrong_is_said_as_the_streamed_census_says_it(stand_in, tmp_path):
     bad = X.clone()
     bad[[5, 1600], [1, 2]] = torch.tensor([float("nan"), float("inf")], dtype=F64)
     data = written(tmp_path / "data", bad)
-    raw = (data / "f1.parquet").read_bytes()
-    hole = b"\xff" * (len(raw) // 2 - len(raw) // 3)
-    (data / "f1.parquet").write_bytes(raw[: len(raw) // 3] + hole + raw[len(raw) // 2 :])
+    broken(data / "f1.parquet", 1 / 3, 1 / 2)
     for asked in ({}, {"on_bad_rows": "skip"}):
         said = []
-        for how in ({}, {"engine": "ray", "out": tmp_path / "none"}):
+        for how in ({}, {"engine": "ray"}):
             with pytest.raises(DataError) as error:
                 gw.census(NET, data, **asked, **how)
             said.append((type(error.value), str(error.value), getattr(error.value, "rows", ())))
         assert said[0] == said[1]
-    assert {p.name for p in (tmp_path / "none").iterdir()} == {".lock"}
     skip = {"on_bad_rows": "skip", "on_bad_files": "skip"}
     one = gw.census(NET, data, out=tmp_path / "streamed", **skip)
     other = gw.census(NET, data, engine="ray", out=tmp_path / "ray", **skip)
     assert other.broken == one.broken
+    assert other.broken[0].row > 0
     assert (other.rows, other.skipped, other.undecided) == (one.rows, one.skipped, one.undecided)
     assert other.skipped == 2
     assert np.array_equal(ids(other), ids(one))
@@ -260,19 +243,161 @@ def test_what_is_wrong_is_said_as_the_streamed_census_says_it(ray, small_pieces,
     for path in data.iterdir():
         pa.parquet.write_table(table(X[:0]), path)
     with pytest.raises(EmptyData, match="needs at least one row"):
-        gw.census(NET, data, engine="ray")
+        gw.census(NET, data, engine="ray", out=tmp_path / "none")
+    assert not (tmp_path / "none" / ".unfinished").exists()
+
+
+def test_a_row_after_a_file_breaks_off_is_never_met(stand_in, tmp_path):
+    """Though its piece was counted: a bad one is no error, and the files after it go on."""
+    bad = X.clone()
+    bad[1390, 0] = float("nan")
+    data = written(tmp_path / "data", bad, cuts=(1400,))
+    broken(data / "f0.parquet", 1 / 3, 1 / 2)
+    one, other = (gw.census(NET, data, on_bad_files="skip", engine=e) for e in (None, "ray"))
+    assert one.broken == other.broken
+    assert 0 < one.broken[0].row < 1390
+    assert (one.rows, one.skipped) == (other.rows, 0)
+    assert np.array_equal(one.first, other.first)
+
+
+def test_a_killed_census_goes_on(stand_in, tmp_path, whole):
+    """With the pieces that it kept; one that was cut off as it was written is counted again."""
+    data, out, told = written(tmp_path / "data"), tmp_path / "out", []
+
+    def killed(rows, total, rate):
+        if rows > 1000:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        gw.census(NET, data, engine="ray", out=out, progress=killed)
+    kept = sorted((out / ".unfinished").glob("piece-*.parquet"))
+    assert len(kept) > 3
+    kept[1].unlink()
+    stand_in.jobs.clear()
+    (out / ".unfinished" / ".piece.partial").write_bytes(b"half")
+    with pytest.MonkeyPatch.context() as patch:  # by fewer processors, which cut it in other pieces
+        patch.setattr(engine, "SHARES", 1)
+        with pytest.raises(DataError, match="is of another model"):
+            gw.census(relu_nets.read(3, 2, 1), data, engine="ray", out=out)
+        found = gw.census(NET, data, engine="ray", out=out, progress=lambda *s: told.append(s))
+    assert len(told) == 9
+    assert stand_in.jobs.count("count_piece") == 9 - (len(kept) - 1)
+    assert told[-1][0] == 2000
+    assert_same(found, whole)
+    assert np.array_equal(ids(found), whole.ids)
+    assert not (out / ".unfinished").exists()
+
+
+# ------------------------------------------------------------------------------- on Ray
+
+
+def test_the_census_on_ray_is_that_in_memory(monkeypatch, capfd, tmp_path, whole):
+    """One test, for Ray takes ten seconds of a processor to start, and each worker three."""
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("ray is not installed: the engine was NOT tested")
+    monkeypatch.setattr(engine, "LEAST_ROWS", 1)
+    monkeypatch.setattr(engine, "RANGE_ROWS", 100)
+    handler = signal.getsignal(signal.SIGTERM)
+    with ray_session.session(None, processors=2) as ray:
+        folder = Path(ray._private.worker._global_node.get_session_dir_path()).parent
+        files_and_groups_change_nothing(folder_of(tmp_path, "files"), whole)
+        assert capfd.readouterr() == ("", "")
+        what_is_wrong_is_said(folder_of(tmp_path, "wrong"))
+        a_worker_that_dies_changes_no_explanation(folder_of(tmp_path, "explained"))
+        the_command_says_it(folder_of(tmp_path, "command"))
+        if Path("/proc/self/cmdline").exists():  # where a worker is found
+            a_killed_worker_changes_nothing(folder_of(tmp_path, "worker"))
+    assert not ray.is_initialized()
+    assert not folder.exists()
+    assert signal.getsignal(signal.SIGTERM) is handler
+
+
+def folder_of(path: Path, name: str) -> Path:
+    (path / name).mkdir()
+    return path / name
+
+
+def files_and_groups_change_nothing(place: Path, whole) -> None:
+    data, out, told = written(place / "data"), place / "out", []
+    (data / "f1.parquet").unlink()
+    pa.csv.write_csv(table(X[700:1500, [2, 0, 1]], ["c", "a", "b"]), data / "f1.csv")
+
+    def progress(*seen):
+        told.append(seen)
+
+    found = gw.census(NET, data, engine="ray", out=out, batch_size=97, progress=progress)
+    assert_same(found, whole)
+    assert np.array_equal(ids(found), whole.ids)
+    assert [rows for rows, _, _ in told] == sorted({rows for rows, _, _ in told})
+    assert told[-1][:2] == (2000, None)  # a CSV does not say
+    files = {p.name: p.read_bytes() for p in out.iterdir()}
+    assert set(files) == {".lock", "meta.json", "patterns.parquet", "rows.parquet"}
+    gw.census(NET, data, out=place / "alone")
+    for name in ("meta.json", "patterns.parquet"):
+        assert files[name] == (place / "alone" / name).read_bytes()
+    with pytest.MonkeyPatch.context() as patch:  # what is finished is read, by either
+        patch.setattr(engine, "count_piece", None)
+        assert_same(gw.census(NET, data, out=out), whole)
+        assert_same(gw.census(NET, data, out=place / "alone", engine="ray"), whole)
+    (data / "f1.csv").unlink()
+    told.clear()
+    found = gw.census(NET, data, engine="ray", progress=progress)
+    assert np.array_equal(found.counts, gw.census(NET, torch.cat([X[:700], X[1500:]])).counts)
+    assert told[-1][:2] == (1200, 1200)
+    assert len(told) == 5  # pieces of 256 rows and what is left of a file
+
+
+def what_is_wrong_is_said(place: Path) -> None:
+    """An error, its rows too, comes from the worker as it would from this process."""
+    bad = X.clone()
+    bad[1600, 2] = float("nan")
+    data, said = written(place / "data", bad), []
+    for e in (None, "ray"):
+        with pytest.raises(BadRows, match=r"rows counted from 0: 100 ") as error:
+            gw.census(NET, data, engine=e)
+        said.append((str(error.value), error.value.rows))
+    assert said[0] == said[1]
+
+
+def the_command_says_it(place: Path) -> None:
+    model = onnx_files.mlp(place / "m.onnx", (3, 6, 1))
+    data = written(place / "data")
+    done = run("census", model, data, "--out", place / "out", "--engine", "ray")
+    assert done.returncode == 0, done.stderr
+    assert f"2000 rows in {len(gw.census(gw.read(model), X))} clusters" in done.stdout
+    asked = ("--engine", "ray", "--address", "10.0.0.1:6379")
+    refused(run("census", model, data, "--out", place / "x", *asked), "is connected to the Ray")
+
+
+def a_killed_worker_changes_nothing(place: Path) -> None:
+    net = relu_nets.read(3, 300, 300, 1)
+    data = written(place / "data", X.repeat(2, 1), cuts=(2000,), group=250)
+    kills = []
+
+    def progress(rows, total, rate):
+        if not kills and killed():
+            kills.append(rows)
+
+    found = gw.census(net, data, engine="ray", progress=progress)
+    assert kills
+    assert kills[0] < 4000
+    assert_same(found, gw.census(net, X.repeat(2, 1)))
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def busy() -> list[int]:
-    """Processes that count a piece now: Ray's workers say it in their title."""
+    """Our processes that count a piece now: Ray's workers say it in their title."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            title = path.read_bytes()
+            pid, title = int(path.parent.name), path.read_bytes()
+            if title.startswith(b"ray::count_piece") and parent(parent(pid)) == os.getpid():
+                found.append(pid)
         except OSError:  # it has ended
             continue
-        if title.startswith(b"ray::count_piece"):
-            found.append(int(path.parent.name))
     return found
 
 
@@ -287,29 +412,3 @@ def killed() -> bool:
                 time.sleep(0.01)
             return True
     return False
-
-
-@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc to find a worker")
-def test_a_worker_that_is_killed_changes_nothing(ray, small_pieces, tmp_path):
-    net = relu_nets.read(3, 300, 300, 1)
-    data = written(tmp_path / "data", X.repeat(2, 1), cuts=(2000,), group=250)
-    kills = []
-
-    def progress(rows, total, rate):
-        if not kills and killed():
-            kills.append(rows)
-
-    found = gw.census(net, data, engine="ray", progress=progress)
-    assert kills
-    assert kills[0] < 4000
-    assert_same(found, gw.census(net, X.repeat(2, 1)))
-
-
-def test_the_command_on_ray_and_an_address_that_is_not_ours(ray, tmp_path):
-    model = onnx_files.mlp(tmp_path / "m.onnx", (3, 6, 1))
-    data = written(tmp_path / "data")
-    done = run("census", model, data, "--out", tmp_path / "out", "--engine", "ray")
-    assert done.returncode == 0, done.stderr
-    assert f"2000 rows in {len(gw.census(gw.read(model), X))} clusters" in done.stdout
-    asked = ("--engine", "ray", "--address", "10.0.0.1:6379")
-    refused(run("census", model, data, "--out", tmp_path / "x", *asked), "is connected to the Ray")

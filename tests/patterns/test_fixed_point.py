@@ -34,8 +34,8 @@ def exact_values(x: Fixed, base: Base) -> list[Fraction]:
     ]
 
 
-def by_hand(network, x):
-    """Every node at one row, in fractions: the rows of each Affine read off unit vectors."""
+def by_hand(network, x, every=False):
+    """The output (or every node) at one row in fractions: rows of an Affine off unit vectors."""
 
     def step(node, xs):
         kind, z = node.kind, [v for x in xs for v in x]
@@ -51,16 +51,25 @@ def by_hand(network, x):
                 for row, k in zip(rows, c, strict=True)
             ]
         if isinstance(kind, Pieces):
-            return [_piece(kind, v) for v in z]
+            tables = [_spread(t, node.shape) for t in (kind.knots, kind.slopes, kind.offsets)]
+            return [_piece(kind.closed, v, *at) for v, *at in zip(z, *tables, strict=True)]
         index = kind.index.reshape(-1, kind.branches).tolist()
         return [kind.sign * max(kind.sign * z[i] for i in group if i >= 0) for group in index]
 
-    return fold(network, [Fraction(v) for v in x.flatten().tolist()], step)[network.output]
+    names = [n.name for n in network.nodes] if every else []
+    found = fold(network, [Fraction(v) for v in x.flatten().tolist()], step, keep=names)
+    return found if every else found[network.output]
 
 
-def _piece(kind, v):
-    k = sum(v >= t if c else v > t for t, c in zip(kind.knots.tolist(), kind.closed, strict=True))
-    return Fraction(float(kind.slopes[k])) * v + Fraction(float(kind.offsets[k]))
+def _spread(table, shape):
+    """For each unit its knots (slopes, offsets)."""
+    whole = table.reshape(len(table), *[1] * (len(shape) + 1 - table.ndim), *table.shape[1:])
+    return whole.expand(len(table), *shape).flatten(1).T.tolist()
+
+
+def _piece(closed, v, knots, slopes, offsets):
+    k = sum(v >= t if c else v > t for t, c in zip(knots, closed, strict=True))
+    return Fraction(slopes[k]) * v + Fraction(offsets[k])
 
 
 def deep(seed: int, gate: str = "relu"):
@@ -75,6 +84,79 @@ def deep(seed: int, gate: str = "relu"):
     chain.put(Affine(lambda s, x: s * x, (chain.random(4),), chain.random(4) * 1e-9, 1, 1))
     chain.gate("relu")
     return chain.network()
+
+
+class Block(nn.Module):
+    """A convolution in two groups, padded, with a sum around it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 2, 3, padding=1, groups=2, bias=False)
+
+    def forward(self, x):
+        return x - torch.nn.functional.leaky_relu(self.conv(x), 0.01)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_values_of_every_node_of_an_image_network_lie_within_their_error(dtype):
+    """Weights of many sizes, some far below the rest; padded pools of both kinds; a norm."""
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(1, 2, 3, padding=1), nn.BatchNorm2d(2), nn.PReLU(2), nn.MaxPool2d(2, 2, 1),
+        Block(), nn.AvgPool2d(2, 1, 1, count_include_pad=False), nn.Conv2d(2, 2, 2), nn.Hardtanh(),
+        nn.Flatten(), nn.Linear(18, 3), nn.ReLU(), nn.Linear(3, 1),
+    ).eval().to(dtype)  # fmt: skip
+    with torch.no_grad():
+        for p in module.parameters():
+            p.mul_(2.0 ** torch.randint(-3, 3, p.shape))
+        module[1].running_mean.normal_()
+        module[6].weight[0] *= 2.0**-40
+        module[9].weight[1] *= 2.0**60
+    x = torch.randn(2, 1, 4, 4, dtype=dtype)
+    net = before_gates(gw.read(module, x))
+    truth = [by_hand(net, row, every=True) for row in x.double()]
+    for bits in (20, 60, 100):
+        base = base_of(net, bits)
+        values, open_ = run(net, base, x.double(), every=True)
+        assert not open_ or bits == 20
+        if open_:
+            continue
+        for name, y in values.items():
+            assert (y.digits == y.digits.round()).all()
+            assert (2 * y.digits.abs() <= 2.0**base.beta).all()
+            exact = [v for row in truth for v in row[name]]
+            found = zip(exact_values(y, base), exact, y.error.flatten().tolist(), strict=True)
+            assert all(abs(a - b) <= Fraction(e) for a, b, e in found)
+
+
+def test_floats_are_their_digits_and_what_was_cut_off():
+    base, floats = Base(21, 40), torch.tensor([[1 / 3, 1e-30, -0.7, 2.0**-42, 0.0]], dtype=F64)
+    y = base.number(floats)
+    for v, found, e in zip(
+        floats[0].tolist(), exact_values(y, base), y.error[0].tolist(), strict=True
+    ):
+        assert abs(found - Fraction(v)) == Fraction(e)
+    assert (y.error > 0).tolist() == [[True, True, True, False, False]]
+    assert (2 * y.digits.abs() <= 2.0**base.beta).all()
+    nothing = Fixed(torch.zeros(1, 1, 5, dtype=F64), 0, torch.full((1, 5), 1e-300, dtype=F64))
+    y = base.affine(Affine(torch.clone, (), floats[0]), [nothing])
+    for v, found, e in zip(
+        floats[0].tolist(), exact_values(y, base), y.error[0].tolist(), strict=True
+    ):
+        assert abs(found - Fraction(v)) <= Fraction(e)
+    assert y.error[0, 1] > 0.9e-30  # a constant beside an error is held to 53 bits or so
+
+
+def test_digits_of_sums_at_the_largest_are_carried_without_loss():
+    """Whole numbers up to 2**52 on either side, at every place: the sum is the same."""
+    base, first = Base(21, 100), 3
+    rng = np.random.default_rng(0)
+    sums = torch.from_numpy(rng.integers(-(2**52), 2**52, (5, 1, 200)).astype(float))
+    sums[:, 0, :2] = torch.tensor([2.0**52, -(2.0**52)])
+    sums[:, 0, 2:4] = torch.tensor([2.0**20, -(2.0**20)])  # half a base: digits stay as they are
+    y = base.carried(sums, first, torch.zeros(1, 200, dtype=F64))
+    assert (2 * y.digits.abs() <= 2.0**base.beta).all()
+    assert exact_values(y, base) == exact_values(Fixed(sums, first, y.error), base)
 
 
 @given(st.integers(0, 10_000), st.sampled_from(["relu", "leaky", "hardtanh", "abs"]))
@@ -94,8 +176,8 @@ def test_values_lie_within_their_error_at_any_precision(seed, gate):
         assert max(off) <= Fraction(2) ** (24 - bits)  # the bits that were asked for, nearly
 
 
-def run(net, base, x):
-    """The value of the output in fixed point, and whether some unit is undecided."""
+def run(net, base, x, every=False):
+    """The output (or every node) in fixed point, and whether some unit is undecided."""
     open_ = []
 
     def step(node, xs):
@@ -106,7 +188,9 @@ def run(net, base, x):
         open_.append(bool(near.any()))
         return y
 
-    return fold(net, base.number(x), step)[net.output], any(open_)
+    found = fold(net, base.number(x), step, keep=[n.name for n in net.nodes])
+    found.pop("input", None)
+    return found if every else found[net.output], any(open_)
 
 
 def test_what_is_cut_off_is_no_less_than_what_is_said():
@@ -171,6 +255,12 @@ def test_what_cannot_be_settled_is_given_up_at_once(monkeypatch):
     assert not settle(net, x)[1].any()
     monkeypatch.undo()
     assert not settle(net, x * 1e-200)[1].any()  # beyond the places that floats hold
+    for w in (1e300, 1e-300):  # or their products are
+        huge = Affine(lambda s, x: s * x, (torch.full((3,), w, dtype=F64),), None, 1, 1)
+        relu = dataclasses.replace(net.nodes[1], inputs=("big",), shape=(3,))
+        big = dataclasses.replace(net.nodes[0], name="big", kind=huge, shape=(3,))
+        far = dataclasses.replace(net, nodes=(big, relu), output=relu.name)
+        assert not settle(far, x * (1e130 if w > 1 else 1e-130))[1].any()
     chain = Chain(2)
     left = chain.linear(3)
     chain.linear(3, source="input")

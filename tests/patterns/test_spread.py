@@ -52,10 +52,19 @@ def assert_same(found, whole, first: np.ndarray | None = None) -> None:
     order=st.randoms(use_true_random=False),
     size=st.integers(20, 700),
 )
-def test_partitions_reduced_in_any_order_are_the_census(whole, cuts, order, size):
+def test_partitions_reduced_in_any_order_are_the_census(cuts, order, size):
+    """Undecided rows too: some share a pattern, in one partition and in others."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gatewise.patterns.exact.AT_ONCE", 0)
+        in_any_order(relu_nets.doubtful(NET, X, [100, 101, 900, 1400]), cuts, order, size)
+
+
+def in_any_order(x, cuts, order, size) -> None:
+    whole = gw.census(NET, x)
+    assert (whole.undecided > 0).sum() == 4
     named = dataclasses.replace(NET, feature_names=("a", "b", "c"))
     count, at, found = spread(named), 0, []
-    for table in partitions(X, cuts, "cab"):
+    for table in partitions(x, cuts, "cab"):
         mine = pickle.loads(pickle.dumps(PartialCensus(count.network, start=at)))
         found += mine(iter(table.to_batches(max_chunksize=size)))
         at += len(table)
@@ -127,3 +136,10 @@ def test_rows_left_out_are_counted_and_what_is_wrong_is_said():
         census_of(OTHER, spread(NET)(iter(batches[:1])))
     with pytest.raises(ModelError, match="cannot be sent"):
         spread(mlp(3, 2, 1))
+    piped = dataclasses.replace(NET, prepare=lambda raw: raw)
+    with pytest.raises(DataError, match=r"prepares raw columns .* not sent to other processes"):
+        spread(piped)
+    for asked in ({"on_bad_rows": "drop"}, {"batch_size": -1}, {"start": "0"}):
+        ((name, value),) = asked.items()
+        with pytest.raises(DataError, match=rf"{name} must be .*got {value!r}"):
+            spread(NET, **asked)

@@ -297,6 +297,7 @@ def test_a_second_census_in_one_folder_is_refused(data, tmp_path):
         pytest.raises(OutputError, match=r"another process is writing to '.*out': wait"),
     ):
         streamed(NET, data, out=out)
+    out.mkdir()
     (out / "mine.txt").touch()
     with pytest.raises(OutputError, match=r"holds other files \(mine.txt\)"):
         streamed(NET, data, out=out)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba.core.errors import TypingError
 from torch import nn
 
 import gatewise as gw
@@ -60,12 +61,18 @@ def exact_bits(net: gw.Network, x: np.ndarray) -> np.ndarray:
     return np.stack(rows)
 
 
-def looked(net: gw.Network, dtype: torch.dtype, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bits without padding, and the rows flagged."""
+def sure(net: gw.Network, dtype: torch.dtype, reach: np.ndarray) -> Sure:
+    """A look at rows with |x| <= reach."""
     layers = chain(net, dtype)
     assert layers is not None
     look = Sure(net, layers, exact_input=dtype == F64)
-    assert look.widen(torch.from_numpy(np.abs(x).max(0)))
+    assert look.widen(torch.from_numpy(reach))
+    return look
+
+
+def looked(net: gw.Network, dtype: torch.dtype, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bits without padding, and the rows flagged."""
+    look = sure(net, dtype, np.abs(x).max(0))
     bits = np.zeros((len(x), row_bytes(layout(net))), np.uint8)
     given = torch.from_numpy(np.ascontiguousarray(x.T.astype(DTYPES[dtype])))
     near = look(given.T, bits)
@@ -88,7 +95,7 @@ def test_every_code_that_is_not_flagged_is_exact(data):
     act = data.draw(st.sampled_from([nn.ReLU(), nn.LeakyReLU(0.1)]))
     net = network(widths, act, data.draw(st.integers(0, 99)), data.draw(st.booleans()))
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
-    x = rng.normal(size=(12, widths[0]))
+    x = rng.normal(size=(6, widths[0]))
     x -= shift(net, x, 1e-7)
     expected = exact_bits(net, x)
     for dtype in DTYPES:
@@ -111,6 +118,78 @@ def test_float32_is_wrong_on_rows_that_are_flagged():
     assert not looked(net, F64, x[1000:])[1].any()
 
 
+def dense(w: list[list[float]], c: list[float], slope: float = 0.0) -> gw.Network:
+    """One layer of these weights, a gate, and an output."""
+    first = nn.Linear(len(w[0]), len(w))
+    first.weight.data, first.bias.data = torch.tensor(w, dtype=F64), torch.tensor(c, dtype=F64)
+    act = nn.LeakyReLU(slope)
+    return gw.read(nn.Sequential(first, act, nn.Linear(len(w), 1).double(), act))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_limit_pays_for_every_rounding_counted_one_by_one(dtype):
+    """x, each weight, its product and sums, the bias and its sum; and one that is to spare."""
+    rng, u = np.random.default_rng(0), Fraction(float(torch.finfo(dtype).eps)) / 2
+    w, c = rng.normal(size=(40, 4)), rng.normal(size=40)
+    c[::2] = 0  # of a bias more is said than it needs
+    net, x = dense(w.tolist(), c.tolist(), 0.01), rng.uniform(0.5, 2, 4)
+    look = sure(net, dtype, x)
+    first, last = (limit.tolist() for limit in list(look.limits.values())[:2])
+    before = 0 if dtype == F64 else 1
+    behind, wide = [], []
+    for row, b, limit in zip(w.tolist(), c.tolist(), first, strict=True):
+        size = sum(abs(Fraction(a) * Fraction(v)) for a, v in zip(row, x.tolist(), strict=True))
+        n = len(row) + 2 + before + 1
+        off = size * ((1 + u) ** n - 1) + abs(Fraction(b)) * ((1 + u) ** 2 - 1)
+        assert off <= Fraction(limit) < 2 * off
+        behind.append(off)
+        wide.append(size + abs(Fraction(b)))
+    weight = net.nodes[2].kind.weights[0][0].tolist()
+    scale = abs(Fraction(net.nodes[2].kind.bias.item()))
+    slope = (1 + u) ** 2  # of the gate, rounded, and its product
+    off = sum(
+        abs(Fraction(a)) * ((w + e) * slope * (1 + u) ** 43 - w)
+        for a, w, e in zip(weight, wide, behind, strict=True)
+    )
+    off += scale * ((1 + u) ** 2 - 1)
+    assert off <= Fraction(last[0]) < 2 * off
+
+
+def test_a_reach_grows_input_by_input():
+    net = network([3, 5, 4], nn.ReLU(), 0)
+    look = sure(net, torch.float32, np.array([1.0, 1.0, 1e-3]))
+    assert look.widen(torch.tensor([2.0, 1e-3, 1.0], dtype=F64))
+    whole = sure(net, torch.float32, np.array([2.0, 1.0, 1.0]))
+    for name, limit in whole.limits.items():
+        assert np.array_equal(look.limits[name], limit)
+
+
+TINY = 2.0**-149  # float32's smallest number
+
+
+@pytest.mark.parametrize(
+    ("weights", "bias", "x"),
+    [
+        ([0.9 * TINY, -0.6 * TINY], 0.0, [1e30, 1.2e30]),  # becomes TINY, -TINY
+        ([1e-46], -1e-17, [1e30]),  # becomes 0
+        ([1.0, 1e-46], -0.25, [0.25, 1e30]),
+        ([1.0, -1.0], TINY / 2, [1e-30, 1e-30]),
+        ([1.0, -1.0], 0.0, [1 + 2.0**-40, 1.0]),
+    ],
+)
+def test_what_float32_cannot_hold_is_flagged(weights, bias, x):
+    net, rows = dense([weights], [bias]), np.array([x])
+    bits, near = looked(net, torch.float32, rows)
+    assert near[0]
+    assert exact_bits(net, rows)[0, 0] != bits[0, 0]
+
+
+def test_weights_beyond_float32_are_left_to_float64():
+    for net in (dense([[1e39]], [-100.0]), dense([[1.0]], [1e39]), dense([[1.0]], [0.0], 1e39)):
+        assert chain(net, torch.float32) is None
+        assert chain(net, F64) is not None
+
+
 def test_what_is_no_chain_of_dense_layers_is_left_to_float64(monkeypatch):
     relu = network([3, 4], nn.ReLU(), 0)
     assert chain(relu, F64) is not None
@@ -121,6 +200,12 @@ def test_what_is_no_chain_of_dense_layers_is_left_to_float64(monkeypatch):
     monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "medium")
     assert chain(relu, torch.float32) is None
     assert chain(relu, F64) is not None
+
+    def mixed() -> str:
+        raise RuntimeError("both of torch's settings are used")
+
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", mixed)
+    assert chain(relu, torch.float32) is None
 
 
 def test_a_reach_near_the_largest_float32_is_left_to_float64():
@@ -145,6 +230,13 @@ def test_the_compiled_gate_is_numpys(dtype, units):
     assert not bits[:, 0].any() and not bits[:, 1 + -(-units // 8) :].any()
     assert np.array_equal(near, ~(np.abs(u) > limits).all(1))
     assert np.array_equal(out, np.where(u > 0, u, dtype(0.25) * u), equal_nan=True)
+
+
+def test_arrays_that_do_not_lie_row_after_row_are_refused():
+    """The compiled gate walks flat memory."""
+    z, limits = np.zeros((4, 32), np.float32)[:, ::2], np.zeros(16, np.float32)
+    with pytest.raises(TypingError):
+        gated(z, limits, limits, np.float32(0), np.zeros((4, 2), np.uint8), 0, np.zeros(4, bool))
 
 
 def test_a_float32_network_and_rows_on_a_tie_streamed_as_in_memory(tmp_path):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 import torch
 
 from gatewise.api.source import Model, network_of, source_of
-from gatewise.explain.explainer import TOP, NetworkExplainer, Progress
+from gatewise.explain.explainer import TOP, Engine, NetworkExplainer, Progress
 from gatewise.explain.explanation import Explanation
 from gatewise.explain.inputs import OnBadRows
 from gatewise.ir.network import Network
@@ -81,6 +81,8 @@ def explain(
     on_bad_files: OnBadFiles = "raise",
     cohorts: Cohorts | None = None,
     top: int = TOP,
+    engine: Engine | None = None,
+    address: str | None = None,
 ) -> StreamedExplanation: ...
 
 
@@ -116,6 +118,8 @@ def explain(
     on_bad_files: OnBadFiles = "raise",
     cohorts: Cohorts | None = None,
     top: int = TOP,
+    engine: Engine | None = None,
+    address: str | None = None,
 ) -> Explanation | StreamedExplanation:
     """Exact rules for the data: clusters, an affine map each, importance, reach, certificate.
 
@@ -131,7 +135,9 @@ def explain(
     X may be the path of a file or folder of Parquet, Arrow or CSV, or a pyarrow dataset: its rows
     are streamed into the folder `out`, in memory that does not grow with them, and what comes back
     is a StreamedExplanation. Only there: on_bad_files ("raise" or "skip"); sums are kept of the
-    `top` largest clusters, or of `cohorts` (those of a sample).
+    `top` largest clusters, or of `cohorts` (those of a sample). engine: "ray" shares the work out,
+    on the cluster at `address` ("host:port", "auto") or, without one, at RAY_ADDRESS or on this
+    machine; `out` must then be a folder that all machines see.
     Raises DataError (BadRows, WrongColumns, ...) and NotPiecewiseAffine, each in one sentence.
     """
     explainer = Explainer(
@@ -145,6 +151,7 @@ def explain(
     )
     told: dict[str, Any] = {"target": target, "progress": progress}
     how: dict[str, Any] = {"out": out, "on_bad_files": on_bad_files, "cohorts": cohorts, "top": top}
+    how |= {"engine": engine, "address": address}
     found: Explanation | StreamedExplanation = explainer(X, **how, **told)
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -59,6 +59,10 @@ def explain(
     on_bad_files: Annotated[
         OnBadRows, typer.Option(help="of a stream: files that cannot be read")
     ] = "raise",
+    engine: Annotated[Literal["ray"] | None, typer.Option(help="what shares a stream out")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="of its cluster: host:port, auto; without it, one of its own")
+    ] = None,
 ) -> None:
     """Clusters of the rows of DATA, the exact affine rule of each, its reach and certificate.
 
@@ -69,8 +73,10 @@ def explain(
         _require_alone(max_rules=max_rules, max_error=max_error, evaluate=evaluate, title=title)
         how: dict[str, Any] = {"target": target, "output": output, "margin": margin}
         how |= {"on_bad_rows": on_bad_rows, "on_bad_files": on_bad_files}
+        how |= {"engine": engine, "address": address}
         _streamed(read(model, model_output), data, out, top, batch_size=batch_size, **how)
         return
+    _require_stream(engine=engine, address=address)
     check_folder(out, FILES)
     network = read(model, model_output)
     table = load_table(data)
@@ -101,6 +107,15 @@ def _require_alone(**asked: Any) -> None:
         raise DataError(
             f"not for rows that are streamed: {listed(idle)}. Leave that out, or explain a sample "
             "of the rows in memory"
+        )
+
+
+def _require_stream(**asked: Any) -> None:
+    """What shares the rows of files out is refused where they are read into memory."""
+    idle = ["--" + name for name, value in asked.items() if value]
+    if idle:
+        raise DataError(
+            f"only for rows that are streamed: {listed(idle)}. Give a folder, or add --stream"
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from gatewise.patterns.streaming.parts import OnBadFiles
 
 Progress = Callable[[str, int, int], None]
+Engine = Literal["ray"]
 TOP = 1000  # clusters whose sums are kept
 STORED = {"out": None, "cohorts": None, "top": TOP, "on_bad_files": "raise"}
+STORED |= {"engine": None, "address": None}
 
 
 class NetworkExplainer:
@@ -63,6 +65,8 @@ class NetworkExplainer:
         on_bad_files: OnBadFiles = "raise",
         cohorts: Cohorts | None = None,
         top: int = TOP,
+        engine: Engine | None = None,
+        address: str | None = None,
     ) -> StreamedExplanation: ...
 
     @overload
@@ -84,10 +88,12 @@ class NetworkExplainer:
         on_bad_files: OnBadFiles = "raise",
         cohorts: Cohorts | None = None,
         top: int = TOP,
+        engine: Engine | None = None,
+        address: str | None = None,
     ) -> Explanation | StreamedExplanation:
         """The Explanation of X, a table, an array or the path of one: see `explain`."""
         how: dict[str, Any] = {"out": out, "cohorts": cohorts, "top": top}
-        how["on_bad_files"] = on_bad_files
+        how |= {"on_bad_files": on_bad_files, "engine": engine, "address": address}
         if is_stored(X):
             return self._streamed(X, target=target, progress=progress or quiet, **how)
         others = [name for name, value in how.items() if value != STORED[name]]

@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba.core import cgutils, types
-from numba.extending import intrinsic
 
+from gatewise.errors import missing
 from gatewise.numeric import inner, kernel
+
+try:
+    from llvmlite import ir
+    from numba.core import cgutils, types
+    from numba.extending import intrinsic
+except ImportError:
+    raise missing("numba", "stream", "streaming rows from files") from None
 
 LANES = 8  # units a byte
 SIGN_BITS = 0xFF  # of what `eight` says: above the knot; the bits from 8 on: near it
@@ -23,6 +28,9 @@ def _eight(context: Any, z: Any, bias: Any, limits: Any, at: Any, j: Any, slope:
     near. u goes back into z, times slope where it is not above 0. Eight comparisons become bits in
     two instructions: from a loop over units LLVM makes eight shifts.
     """
+
+    if any(array.layout != "C" for array in (z, bias, limits)):
+        return None  # Numba then refuses the call
 
     def generate(context: Any, build: Any, signature: Any, args: Any) -> Any:
         number = context.get_data_type(signature.args[0].dtype)

@@ -9,26 +9,33 @@ the piece.
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from itertools import accumulate
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gatewise.errors import DataError, EmptyData, EngineError, GatewiseError
-from gatewise.ir.network import Network, require_piecewise_affine
-from gatewise.ir.parcel import packed, unpacked
+from gatewise.errors import EmptyData, EngineError, GatewiseError
+from gatewise.ir.network import Network
+from gatewise.ir.parcel import unpacked
 from gatewise.ir.pattern import layout, row_bytes
-from gatewise.numeric import whole_number
 from gatewise.patterns.ray_session import session
-from gatewise.patterns.streaming import folder, gathering
+from gatewise.patterns.streaming import folder, gathering, saved
 from gatewise.patterns.streaming.answer import Broken, StreamedCensus
 from gatewise.patterns.streaming.census import NO_ROWS, Progress, finished_in, job_of
 from gatewise.patterns.streaming.parts import OnBadFiles, Table, table_of, unreadable
-from gatewise.patterns.streaming.pieces import PIECE_ROWS, Piece, cut, partial
+from gatewise.patterns.streaming.pieces import (
+    PIECE_ROWS,
+    Piece,
+    cut,
+    partial,
+    sent,
+    settled,
+)
 from gatewise.patterns.streaming.runs import BUCKETS, Ids, Run, nothing
 from gatewise.patterns.streaming.watch import OnBadRows
 from gatewise.tables.words import counted, one_line
@@ -36,6 +43,7 @@ from gatewise.tables.words import counted, one_line
 RETRIES = 5  # of a piece whose worker died
 LEAST_ROWS = 1 << 16  # of a piece: below, starting a task is what costs
 SHARES = 4  # pieces a processor, where there are rows enough: the last ones end together
+AHEAD = 4  # pieces on the cluster a processor: it need not wait for the driver
 FETCHED = 32  # parts of a range that a reducer holds beside its sum
 RANGE_ROWS = 1 << 17  # about so many rows' patterns a range: they fit a cache, and sort in a third
 
@@ -60,7 +68,8 @@ class Settings:
     on_bad_files: OnBadFiles
     batch_size: int | None
     keep_rows: bool
-    ranges: int
+    ranges: int = 1
+    abreast: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +80,29 @@ class Counted:
     facts: Facts
     slices: list[Any]
     rows: Any
+
+
+@dataclass(eq=False)
+class Task:
+    """The pieces of a table, the folder to keep them in, and how many rows are done (a builder)."""
+
+    table: Table
+    pieces: list[Piece]
+    work: Path | None
+    progress: Progress | None
+    rows: int = 0
+    begun: int = 0
+
+    def __post_init__(self) -> None:
+        self.begin = time.monotonic()
+
+    def tell(self, rows: int, again: bool = False) -> None:
+        """So many more rows; again: counted by a process before this one."""
+        self.rows += rows
+        self.begun += rows if again else 0
+        if self.progress is not None:
+            spent = max(time.monotonic() - self.begin, 1e-9)
+            self.progress(self.rows, self.table.rows, (self.rows - self.begun) / spent)
 
 
 # -- what runs on the workers --
@@ -127,32 +159,25 @@ def on_ray(
 
     address: of a Ray cluster ("host:port", "auto"), whose machines all see the files under the
     same names; None: RAY_ADDRESS, else a Ray of our own on this machine, which ends with the call.
-    out: as `streamed` has it, but a census that was killed starts again. Memory here: the answer.
+    out: as `streamed` has it: a census that was killed goes on, a piece that was counted is kept.
+    Memory here: a few times the answer.
     """
-    require_piecewise_affine(network, "a census of patterns")
-    size = None if batch_size is None else whole_number(batch_size, "batch_size")
-    for name, value in (("on_bad_rows", on_bad_rows), ("on_bad_files", on_bad_files)):
-        if value not in ("raise", "skip"):
-            raise DataError(f"{name} must be 'raise' or 'skip', got {value!r}")
-    if network.prepare is not None:
-        raise DataError(
-            "the model prepares raw columns (a scikit-learn Pipeline), which is not sent to other "
-            "processes: leave engine= out, or write the prepared table and read the network alone"
-        )
-    data = packed(network)
+    bad: dict[str, str] = {"on_bad_rows": on_bad_rows, "on_bad_files": on_bad_files}
+    data, size = sent(network), settled(batch_size, **bad)
     table = table_of(source, network.feature_names, network.inputs, on_bad_files)
-    how = Settings(on_bad_rows, on_bad_files, size, out is not None, 1)
+    how = Settings(on_bad_rows, on_bad_files, size, out is not None)
+    count = functools.partial(_census, network, data, table, how, address, progress)
     if out is None:
-        return _census(network, data, table, how, address, progress, None)
+        return count(None)
     with folder.only_one(Path(out)):
-        job = job_of(network, table, {"on_bad_rows": on_bad_rows, "on_bad_files": on_bad_files})
+        job = job_of(network, table, bad)
         if not folder.finished(Path(out), job):
             work = folder.opened(Path(out), job)
             try:
-                found = _census(network, data, table, how, address, progress, Path(out))
-                _say(Path(out), found, job)
+                _say(Path(out), count(Path(out)), job)
             finally:
-                if (Path(out) / folder.META).is_file() or not folder.runs_of(work):
+                finished = (Path(out) / folder.META).is_file()
+                if finished or not (folder.runs_of(work) or saved.some(work)):
                     folder.discard(Path(out))
         return finished_in(network, Path(out))
 
@@ -167,11 +192,13 @@ def _census(
     out: Path | None,
 ) -> StreamedCensus:
     with session(address) as ray:
-        processors = int(ray.cluster_resources().get("CPU", 1))
-        how = replace(how, ranges=_ranges(table, processors))
-        pieces = cut(table, _piece_rows(table, processors))
+        processors = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        how = replace(how, ranges=_ranges(table, processors), abreast=AHEAD * processors)
+        work, rows = out and out / folder.UNFINISHED, _piece_rows(table, processors)
+        pieces = saved.cut_again(work, table, rows) if work else cut(table, rows)
+        found = _counted(ray, data, Task(table, pieces, work, progress), how)
         try:
-            done = _until_broken(_mapped(ray, data, table, pieces, how, progress))
+            done = _unbroken(table, found, how.on_bad_files)
             return _reduced(ray, network, table, done, how, out)
         except ray.exceptions.RayError as why:
             raise EngineError(
@@ -199,85 +226,77 @@ def _ranges(table: Table, processors: int) -> int:
     return min(BUCKETS, 1 << (wanted - 1).bit_length())
 
 
-def _mapped(
-    ray: Any,
-    data: bytes,
-    table: Table,
-    pieces: list[Piece],
-    how: Settings,
-    progress: Progress | None,
-) -> list[Counted]:
-    """Every piece counted, in order. The first error, in order of the rows, is raised."""
-    task = ray.remote(max_retries=RETRIES, num_returns=how.ranges + 2)(count_piece)
+def _counted(ray: Any, data: bytes, task: Task, how: Settings) -> Iterator[Counted]:
+    """Every piece counted, in order; how.abreast of them are on the cluster at once.
+
+    What is there when an error is raised is let run: `ray.cancel` may meet a task as it ends, and
+    then Ray aborts the whole process.
+    """
+    remote = ray.remote(max_retries=RETRIES, num_returns=how.ranges + 2)(count_piece)
     network, settings = ray.put(data), ray.put(how)
-    refs = []
-    for piece in pieces:
-        alone = replace(table, parts=(table.parts[piece.part],))
-        refs.append(task.remote(network, alone, replace(piece, part=0), settings))
-    try:
-        found = _facts(ray, table, pieces, [r[0] for r in refs], how, _told(progress, table))
-    except BaseException:
-        for ref in refs:  # of a cluster that goes on without us
-            ray.cancel(ref[0])
-        raise
-    return [Counted(p, f, r[1:-1], r[-1]) for p, f, r in zip(pieces, found, refs, strict=True)]
+    coming = enumerate(task.pieces)
+    away: dict[Any, tuple[int, Counted]] = {}
+    done: dict[int, Counted] = {}
+    for k in range(len(task.pieces)):
+        while k not in done:
+            for j, piece in islice(coming, how.abreast - len(away)):
+                known = _loaded(ray, task, j, how.ranges)
+                if known is not None:
+                    done[j] = known
+                    continue
+                alone = replace(task.table, parts=(task.table.parts[piece.part],))
+                given = network, alone, replace(piece, part=0), settings
+                said, *slices, rows = remote.remote(*given)
+                away[said] = j, Counted(piece, Facts(), slices, rows)
+            if away:
+                (said,), _ = ray.wait(list(away), num_returns=1)
+                j, each = away.pop(said)
+                done[j] = replace(each, facts=ray.get(said))
+                _save(ray, task, j, done[j])
+                task.tell(done[j].facts.rows)
+        yield done.pop(k)
 
 
-def _facts(
-    ray: Any,
-    table: Table,
-    pieces: list[Piece],
-    refs: list[Any],
-    how: Settings,
-    tell: Callable[[int], None],
-) -> list[Facts]:
-    """What the pieces say, as they are done; an error waits for the pieces before it."""
-    place = {ref: k for k, ref in enumerate(refs)}
-    found: dict[int, Facts] = {}
-    errors: dict[int, GatewiseError] = {}
-    waiting, rows = list(refs), 0
-    while waiting:
-        (done,), waiting = ray.wait(waiting, num_returns=1)
-        k, facts = place[done], ray.get(done)
-        found[k] = facts
-        error = facts.error or _broken_off(table, pieces[k], facts, how)
-        if error is not None:
-            errors[k] = error
-            waiting = [ref for ref in waiting if place[ref] < min(errors)]
-        rows += facts.rows
-        tell(rows)
-    if errors:
-        raise errors[min(errors)]
-    return [found[k] for k in range(len(refs))]
+def _save(ray: Any, task: Task, k: int, each: Counted) -> None:
+    """The piece to the folder of unfinished work; not one without patterns, nor one that met
+    trouble, which may be read better the next time."""
+    facts = each.facts
+    if task.work and facts.patterns and not facts.error and not facts.trouble:
+        run = gathering.chained(ray.get(each.slices))
+        saved.save(task.work, k, run, ray.get(each.rows), vars(facts) | {"error": None})
 
 
-def _broken_off(table: Table, piece: Piece, facts: Facts, how: Settings) -> GatewiseError | None:
-    """The error of a file that cannot be read to its end, where that is one."""
-    if not facts.trouble or how.on_bad_files == "skip":
+def _loaded(ray: Any, task: Task, k: int, ranges: int) -> Counted | None:
+    """The piece as a census that was killed left it."""
+    found = None if task.work is None else saved.load(task.work, k)
+    if found is None:
         return None
-    after = counted(piece.start + facts.rows, "row")
-    return unreadable(table.parts[piece.part].name, f"{facts.trouble} (after {after})")
+    run, rows, said = found
+    facts = Facts(**{f.name: said[f.name] for f in fields(Facts)})
+    task.tell(facts.rows, again=True)
+    slices = [ray.put(part) for part in gathering.sliced(run, ranges)]
+    return Counted(task.pieces[k], facts, slices, ray.put(rows))
 
 
-def _told(progress: Progress | None, table: Table) -> Callable[[int], None]:
-    begin = time.monotonic()
+def _unbroken(table: Table, found: Iterator[Counted], on_bad_files: OnBadFiles) -> list[Counted]:
+    """Those before their file breaks off: rows after it have no numbers. The first error is raised.
 
-    def tell(rows: int) -> None:
-        if progress is not None:
-            progress(rows, table.rows, rows / max(time.monotonic() - begin, 1e-9))
-
-    return tell
-
-
-def _until_broken(done: list[Counted]) -> list[Counted]:
-    """Without the pieces of a file after the one where it breaks off: they have no numbers."""
-    broken: set[int] = set()
-    kept = []
-    for each in done:
-        if each.piece.part not in broken:
-            kept.append(each)
+    First in order of the rows, as who reads them one after another meets it.
+    """
+    kept: list[Counted] = []
+    broken = -1
+    for each in found:
+        if each.piece.part == broken:
+            continue
+        if each.facts.error is not None:
+            raise each.facts.error
         if each.facts.trouble:
-            broken.add(each.piece.part)
+            broken = each.piece.part
+            if on_bad_files == "raise":
+                after = counted(each.piece.start + each.facts.rows, "row")
+                why = f"{each.facts.trouble} (after {after})"
+                raise unreadable(table.parts[broken].name, why)
+        kept.append(each)
     return kept
 
 
@@ -307,7 +326,7 @@ def _reduced(
         went = [ray.get(r[1]) for r in ranges]
         gathering.write_rows(out, _kept(ray, done, went, sizes, order))
     broken = tuple(
-        Broken(table.parts[c.piece.part].name, c.piece.start + c.facts.rows, c.facts.trouble)
+        Broken(table.parts[c.piece.part].place, c.piece.start + c.facts.rows, c.facts.trouble)
         for c in done
         if c.facts.trouble
     )

@@ -10,6 +10,7 @@ below 2**53: float64 then computes them exactly, in torch's own matrix products 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from gatewise.numeric import gamma
 F64 = torch.float64
 PRECISIONS = (100, 200)  # bits below the largest value, tried in turn
 A_ROW = 5 * 10**11  # products of digits, a minute's: rows of larger networks stay undecided
-PAIRS = 8  # at most, of places that meet at one: what exact sums are planned for
+PAIRS = 8  # no float has more digits that are not 0 (beta > 7): so many products meet at a place
 TOGETHER = 1 << 28  # bytes of digits alive at once, about
 RANGE = 450  # bits on either side of 1 that a place may be
 CLOSE = 2.0**-44  # of a value: how well a float gives balanced digits
@@ -151,6 +152,7 @@ class Base:
         spread = _spread(kind, w, xs)
         x_first, x_last = min(x.first for x in xs), max(x.last for x in xs)
         w_first = self.first(w)
+        self.within(w_first, w_first)
         last = self._deepest(spread, kind.terms, w_first + x_first)
         sums = spread.new_zeros(last - w_first - x_first + 1, *spread.shape)
         rest, cut, i = w, 0.0, -1
@@ -161,8 +163,6 @@ class Base:
             if (top := float(digit.abs().amax())) == 0:
                 continue
             stop = min(x_last, last - w_first - i)
-            if min(i, stop - x_first) >= PAIRS:
-                raise Unfit
             weights = [digit if v is w else v for v in kind.weights]
             part = _per_place(kind, weights, [x.places(x_first, stop) for x in xs])
             sums[i : i + len(part)] += part
@@ -173,9 +173,9 @@ class Base:
 
     def _deepest(self, spread: Tensor, terms: int, first: int) -> int:
         """The place down to which products are worth adding up."""
+        self.within(first, first)
         least = math.ldexp(math.sqrt(terms), -self.bits) * self.unit(first - 1)
         aim = max(least, SHARE * float(spread.mean()))
-        self.within(first, first)
         return max(first, math.ceil(math.log2(PAIRS * terms / aim) / self.beta) + 1)
 
     def _shifted(
@@ -276,7 +276,8 @@ def before_gates(network: Network) -> Network | None:
             kept.append(node)
     if not kept or any(not _fits(node.kind, network, node) for node in kept):
         return None
-    part = Network(tuple(reversed(kept)), network.input_shape, kept[0].name, network.dtype)
+    nodes = tuple(reversed(kept))
+    part = dataclasses.replace(network, nodes=nodes, output=kept[0].name, head=())
     return part.to(F64, "cpu")
 
 

@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 
 from gatewise.errors import DataError, EmptyData, WrongColumns
-from gatewise.ir.network import Network, require_piecewise_affine
-from gatewise.ir.parcel import packed, unpacked
+from gatewise.ir.network import Network
+from gatewise.ir.parcel import unpacked
 from gatewise.ir.pattern import WORD, layout, row_bytes
+from gatewise.numeric import whole_number
 from gatewise.patterns.streaming import runs
 from gatewise.patterns.streaming.answer import StreamedCensus
 from gatewise.patterns.streaming.gathering import by_size
 from gatewise.patterns.streaming.opening import pa
-from gatewise.patterns.streaming.pieces import Partial, counted_up
+from gatewise.patterns.streaming.pieces import Partial, counted_up, sent, settled
 from gatewise.patterns.streaming.reading import Block, Place, columns_of
 from gatewise.patterns.streaming.runs import Run, merged
 from gatewise.patterns.streaming.watch import OnBadRows, Watch
@@ -58,15 +59,17 @@ class PartialCensus:
         yield from _batches(found, self.start() if callable(self.start) else self.start)
 
 
-def spread(network: Network, **settings: Any) -> PartialCensus:
+def spread(
+    network: Network,
+    *,
+    on_bad_rows: OnBadRows = "raise",
+    batch_size: int | None = None,
+    start: int | Callable[[], int] = 0,
+) -> PartialCensus:
     """The function for a network that has regions: what an engine sends to its workers."""
-    require_piecewise_affine(network, "a census of patterns")
-    if network.prepare is not None:
-        raise DataError(
-            "the model prepares raw columns (a scikit-learn Pipeline), which is not sent to other "
-            "machines: write the prepared table and read the network alone"
-        )
-    return PartialCensus(packed(network), **settings)
+    size = settled(batch_size, on_bad_rows=on_bad_rows)
+    begin = start if callable(start) else whole_number(start, "start", 0)
+    return PartialCensus(sent(network), on_bad_rows, size, begin)
 
 
 def _blocks(batches: Iterable[Any], network: Network) -> Iterator[Block]:

@@ -20,7 +20,7 @@ from torch import Tensor
 from gatewise.ir.kinds import Affine, Pieces
 from gatewise.ir.network import INPUT, Network, Node
 from gatewise.ir.pattern import layout
-from gatewise.numeric import underflow, unit_roundoff
+from gatewise.numeric import multiplies_float32, underflow, unit_roundoff
 from gatewise.patterns.compiled import gated
 from gatewise.patterns.thresholds import thresholds
 
@@ -36,6 +36,12 @@ class Layer:
     bias: Floats
     slope: Any
 
+    @property
+    def finite(self) -> bool:
+        """Does the dtype hold its numbers?"""
+        parts = self.matrix.isfinite().all(), np.isfinite(self.bias).all(), np.isfinite(self.slope)
+        return all(bool(p) for p in parts)
+
 
 def chain(network: Network, dtype: torch.dtype) -> list[Layer] | None:
     """The network up to its last gate, where it is dense layers and gates with a knot at zero.
@@ -43,7 +49,7 @@ def chain(network: Network, dtype: torch.dtype) -> list[Layer] | None:
     None for all others. A convolution, say, may be computed by another formula (Winograd's) whose
     error no gamma(n) bounds; float32 products may be of bfloat16, where torch is told so.
     """
-    exact = dtype != torch.float32 or torch.get_float32_matmul_precision() == "highest"
+    exact = dtype != torch.float32 or multiplies_float32()
     if not exact or network.device.type != "cpu" or not network.gates:
         return None
     layers, before = [], INPUT
@@ -51,6 +57,8 @@ def chain(network: Network, dtype: torch.dtype) -> list[Layer] | None:
         if dense.inputs != (before,) or gate.inputs != (dense.name,) or not _plain(dense, gate):
             return None
         layers.append(_layer(dense.kind, gate, dtype))
+        if not layers[-1].finite:
+            return None
         before = gate.name
         if gate is network.gates[-1]:
             return layers

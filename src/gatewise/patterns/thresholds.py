@@ -82,7 +82,7 @@ def on_branches(
     error = (slope * z.error).masked_fill(slope == 0, 0)
     if not exact_branches(kind):
         dtype = rounding or value.dtype
-        error = error + gamma(4, dtype) * value + underflow(1, dtype)
+        error = error + gamma(4, dtype) * (value + slope * z.error) + underflow(1, dtype)
     return Enclosure(value, error)
 
 
@@ -97,8 +97,21 @@ def _affine(kind: Affine, xs: list[Enclosure], rounding: Rounding) -> Enclosure:
     if kind.terms == 0 and kind.bias is None:
         return Enclosure(value, kind.linear(*(x.error for x in xs)))
     error = (1 + g) * kind.linear(*(x.error + g * x.value for x in xs))
-    error = error + underflow(kind.terms, dtype)
+    error = error + underflow(2 * kind.terms + 2, dtype)  # products, sums, the bias
+    if rounding is not None:
+        error = error + _flushed(kind, xs, rounding)
     return Enclosure(value, error if kind.bias is None else error + g * kind.bias)
+
+
+def _flushed(kind: Affine, xs: list[Enclosure], rounding: torch.dtype) -> Tensor | float:
+    """What is lost of weights below the dtype's smallest normal number: at most all of them."""
+    lost: Tensor | float = 0.0
+    for w in (w for w in kind.weights if w.is_floating_point()):
+        small = w.masked_fill(w >= torch.finfo(rounding).tiny, 0)
+        if small.any():
+            weights = [small if v is w else v for v in kind.weights]
+            lost = lost + 2 ** len(weights) * kind.rule(*weights, *(x.value + x.error for x in xs))
+    return lost
 
 
 def _widest(kind: Winner, parts: list[Tensor]) -> Tensor:

@@ -109,14 +109,16 @@ def nearest(p: Plan, f: Frozen, home: Tensor, who: Tensor | None) -> Tensor:
 
 def _nearest(p: Plan, r: Homes, home: Tensor, who: Tensor | None) -> Tensor:
     best = home.new_full((KINDS, len(home)), torch.inf)
-    values = _home_values(p, r, home)
+    values, walks = _home_values(p, r, home), 0
     for gate, node in enumerate(r.source.gates):
         zs = values[node.name]
         known, room = p.known[node.inputs[0]], _room(node, zs, r)
         seen = None if who is None else (gate, who)
         if isinstance(node.kind, Pieces) and known.rows is not None:
             _exact(room, known.norms, best, seen)
-        elif not _search(p, r, _walls(p, r, node, room), best, seen) and who is None:
+            continue
+        walks = _search(p, r, _walls(p, r, node, room), best, seen, walks)
+        if walks < 0:
             _require_affordable(p, p.network.inputs)
             return torch.stack(dense(frozen(r.source, r.pattern), home, p.scale))
     return best
@@ -276,10 +278,11 @@ def _gated(p: Plan, r: Homes, name: str) -> tuple[Tensor, Tensor] | None:
     return squares.add_(p.squares[name].lost).rsqrt_(), p.squares[name].sizes
 
 
-def _search(p: Plan, r: Homes, walls: Walls, best: Tensor, seen: Seen | None) -> bool:
+def _search(p: Plan, r: Homes, walls: Walls, best: Tensor, seen: Seen | None, walks: int) -> int:
     """Lower `best` (3, P) to the nearest of these walls: the likeliest first, then the rest.
 
-    False, with `best` left unfinished, where so many remain that all rows together cost less.
+    walks: taken for the gates before; returned with those taken here. Negative, with `best` left
+    unfinished, where they come to so many that all rows together cost less.
     """
     score = walls.room.to(torch.float32, copy=True)
     if bool(score.amax().isinf()):  # no wall, or a slack that float32 does not hold
@@ -292,12 +295,13 @@ def _search(p: Plan, r: Homes, walls: Walls, best: Tensor, seen: Seen | None) ->
     _lower(p, r, walls, home, wall.index_select(0, home), best, seen)
     score[home, wall[home]] = torch.inf
     left = places_of(score < walls.reach(best)[:, None])
-    if len(left) > score.shape[0] * p.network.inputs and seen is None:
-        return False
-    _require_affordable(p, len(left) // len(score))
+    walks += len(left)
+    if walks > score.shape[0] * p.network.inputs and seen is None:
+        return -1
+    _require_affordable(p, walks // len(score))
     home, wall = left // score.shape[1], left % score.shape[1]
     _lower(p, r, walls, home, wall, best, seen)
-    return True
+    return walks
 
 
 def _lower(

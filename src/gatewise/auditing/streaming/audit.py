@@ -41,6 +41,7 @@ from gatewise.ir.network import Network
 from gatewise.numeric import whole_number
 from gatewise.patterns.streaming import is_stored
 from gatewise.patterns.streaming.parts import OnBadFiles
+from gatewise.tables.words import counted
 
 SAMPLE = 50_000  # rows that what is not streamed is fitted on
 
@@ -72,6 +73,8 @@ def ask(
             f"the data are in files, and test is a {type(test).__name__}: give the path of a file "
             "or folder of test rows"
         )
+    if on_bad_rows not in ("raise", "skip"):
+        raise DataError(f"on_bad_rows must be 'raise' or 'skip', got {on_bad_rows!r}")
     share = share_of(holdout, test)
     require_share(level, "level")
     how = Draws(whole_number(repeats, "repeats", 100), level, whole_number(seed, "seed", 0))
@@ -148,6 +151,9 @@ def _limits(s: Source, q: Question, every: list[Model], found: Found) -> Iterato
     logistic = f"{every[1].name}, " if q.classes else ""
     yield (f"rows were streamed: {logistic}the regional map, the cohorts and what units do are of "
            f"{sample}; every figure is of all {found.rows:,} test rows")  # fmt: skip
+    passed = s.fit.passed + (0 if s.split else s.test.passed)
+    if passed:
+        yield f"{counted(passed, 'file')} of other kinds in the folders passed over"
     yield "intervals are the normal limit of the bootstrap, from sums and products over test rows"
     for m, ranks in zip(every, found.ranks, strict=False):
         low, high = ranks.auc

@@ -155,6 +155,8 @@ def all_labels(*found: Labels) -> list[Any] | None:
 
 def require_rows(fit: int, test: int) -> None:
     """Intervals here are for thousands of rows."""
+    if not max(fit, test):
+        raise DataError("no row has a known target: an audit compares with one")
     if min(fit, test) < LEAST:
         raise DataError(
             f"an audit of files is for large tables, and here are {counted(fit, 'row')} to fit on "

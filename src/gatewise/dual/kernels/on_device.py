@@ -15,6 +15,7 @@ from gatewise.dual.kernels.packed import packed
 from gatewise.dual.kernels.panels import Both, Floats
 from gatewise.dual.kernels.sides import Side
 from gatewise.ir.pattern import digits
+from gatewise.numeric import multiplies_float32
 
 PANEL = 1024  # rows that come back together
 
@@ -91,6 +92,6 @@ def _counts(g: Tensor, g2: Tensor) -> Tensor:
 
 def _product(x: Tensor, y: Tensor) -> Tensor:
     """x yᵀ; float32 in float64 where torch would multiply it in fewer digits (TF32)."""
-    if x.dtype == torch.float64 or torch.get_float32_matmul_precision() == "highest":
+    if x.dtype == torch.float64 or multiplies_float32():
         return x @ y.mT
     return (x.double() @ y.double().mT).float()

@@ -22,7 +22,7 @@ from gatewise.numeric import whole_number
 from gatewise.patterns.streaming.parts import OnBadFiles, Table
 from gatewise.tables import Matrix, Origin
 
-VERSION = 1
+VERSION = 2
 Progress = Callable[[str, int, int], None]
 
 
@@ -144,7 +144,7 @@ def job_of(q: Question, part_rows: int) -> dict[str, Any]:
         "model": fingerprint(q.network),
         "columns": list(table.columns),
         "preparation": table.preparation,
-        "files": [[p.name, p.digest or p.trouble] for p in table.parts],
+        "files": table.files,
         "on_bad_rows": asked.on_bad_rows,
         "on_bad_files": asked.on_bad_files,
         "output": list(q.outputs),

@@ -20,8 +20,8 @@ from gatewise.explain.compute import Floats, deviation
 from gatewise.explain.export import SCHEMA_VERSION, versions
 from gatewise.explain.groups import Group
 from gatewise.explain.references import MEAN
+from gatewise.explain.streaming import abroad, tallies
 from gatewise.explain.streaming import scan as scanning
-from gatewise.explain.streaming import tallies
 from gatewise.explain.streaming.asked import Asked, Question, job_of, question
 from gatewise.explain.streaming.first import First, first
 from gatewise.explain.streaming.labels import Wanted, kind_of, wanted
@@ -29,8 +29,10 @@ from gatewise.explain.streaming.pieces import Maps, Ruler, unpacked
 from gatewise.explain.streaming.scan import Plan, part_rows, scan
 from gatewise.explain.streaming.sums import Sums
 from gatewise.explain.streaming.tallies import Tally
+from gatewise.explain.streaming.workers import Workers, require, workers
 from gatewise.ir.network import Network, require_piecewise_affine
 from gatewise.linear.affine_map import AffineMap
+from gatewise.patterns.engine import on_ray
 from gatewise.patterns.streaming import census as counting
 from gatewise.patterns.streaming import folder
 from gatewise.patterns.streaming.answer import Broken, StreamedCensus
@@ -42,7 +44,7 @@ CENSUS, SUMS, SUMMARY = "census", "sums.safetensors", "summary.parquet"
 FILES = (scanning.ROWS, CENSUS, SUMMARY, SUMS, folder.META)
 OURS = frozenset({folder.LOCK, folder.UNFINISHED, *FILES})
 DONE = "meta.json"
-WHAT = "explanation"
+WHAT = scanning.WHAT
 OF_TARGET = ("target", "right", "|error|", "error²")
 
 
@@ -118,6 +120,11 @@ class StreamedExplanation:
         """(outputs, features) the mean |contribution| over all rows."""
         return self._mean("|contribution|")
 
+    @property
+    def group_importance(self) -> Floats:
+        """(outputs, groups) the mean |sum of its members' contributions| over all rows."""
+        return self._mean("|group contribution|")
+
     def _mean(self, kind: str) -> Floats:
         found = self.sums.whole()
         values = [v for name, v in found.items() if name.startswith(kind + ":")]
@@ -147,6 +154,8 @@ class StreamedExplanation:
 
     def __repr__(self) -> str:
         left = f", {counted(self.skipped, 'row')} skipped" if self.skipped else ""
+        if self.census.passed:
+            left += f"; {counted(self.census.passed, 'other file')} passed over"
         share = self.census.counts[0] / max(len(self), 1)
         return (
             f"StreamedExplanation: {counted(len(self), 'row')} in "
@@ -162,7 +171,14 @@ class StreamedExplanation:
 
 
 def ask(
-    network: Network, source: Any, *, out: Any, target: Any = None, **asked: Any
+    network: Network,
+    source: Any,
+    *,
+    out: Any,
+    target: Any = None,
+    engine: str | None = None,
+    address: str | None = None,
+    **asked: Any,
 ) -> StreamedExplanation:
     """`streamed` with the settings of `explain`; what only tables in memory have is refused."""
     if out is None:
@@ -174,18 +190,31 @@ def ask(
         raise DataError(
             f"target is a {type(target).__name__}: for rows in files give the name of a column"
         )
-    return streamed(network, source, out, Asked(target=target or "", **asked))
+    hands = {"engine": engine, "address": address}
+    if engine is not None and isinstance(source, str | Path):
+        source = Path(source).absolute()  # workers may have been started in another folder
+    return streamed(network, source, out, Asked(target=target or "", **asked), **hands)
 
 
-def streamed(network: Network, source: Any, out: str | Path, asked: Asked) -> StreamedExplanation:
+def streamed(
+    network: Network,
+    source: Any,
+    out: str | Path,
+    asked: Asked,
+    *,
+    engine: str | None = None,
+    address: str | None = None,
+) -> StreamedExplanation:
     """The Explanation of the rows of `source`, written to the folder `out` part by part.
 
     source: a file or folder of Parquet, Arrow or CSV files, or a pyarrow dataset of files. Read up
     to three times: for the census (a cluster's number is its rank among all), for means and
     deviations (unless a reference and a background are given, or no margins are wanted), and for
     the rows. Killed at any point and called again in the same way, it goes on.
+    engine: "ray" shares all that out, into the same files (`abroad`); address: of its cluster.
     """
     require_piecewise_affine(network, "an explanation")
+    require(network, engine, address)
     network = network.to(torch.float64)
     columns = (network.feature_names, network.inputs, asked.on_bad_files)
     table = table_of(source, *columns, target=asked.target, prepare=network.prepare)
@@ -193,28 +222,35 @@ def streamed(network: Network, source: Any, out: str | Path, asked: Asked) -> St
         kind_of(table)  # a column of dates, say, is refused now
     q = question(network, table, asked)
     job = job_of(q, part_rows(q))
-    where = Path(out)
-    with folder.only_one(where, OURS):
+    where = folder.place_of(out)
+    with folder.only_one(where, OURS, table.tops):
         if not folder.finished(where, job, WHAT):
+            refused = False
             try:
-                _run(q, where, job)
+                with workers(q.network, engine, address) as hands:
+                    _run(q, where, job, hands)
+            except DataError:
+                refused = True
+                raise
             finally:
-                _leave_free(where)
+                _leave_free(where, refused)
         return _made(q, where, where / folder.META)
 
 
-def _leave_free(out: Path) -> None:
-    """Where there is nothing to go on from, the next explanation may be of anything."""
-    census = out / CENSUS
-    if not any((census / name).exists() for name in (folder.META, folder.UNFINISHED)):
+def _leave_free(out: Path, refused: bool) -> None:
+    """Where no row was explained, a question that was refused binds the next one to nothing; nor
+    does any that left no part of a census. The census itself is of the rows: it is kept."""
+    census, work = out / CENSUS, out / folder.UNFINISHED
+    begun = any((census / name).exists() for name in (folder.META, folder.UNFINISHED))
+    if not begun or (refused and not any(work.glob("sums-*"))):
         folder.discard(out)
 
 
-def _run(q: Question, out: Path, job: folder.Job) -> None:
+def _run(q: Question, out: Path, job: folder.Job, hands: Workers | None) -> None:
     """The census, the first reading where it is needed, the rows; what was done is kept."""
     work = folder.opened(out, job, WHAT)
-    found = _census(q, out)
-    known = _first(q, work) if q.needs_first else None
+    found = _census(q, out, hands)
+    known, sizes = _first(q, work, found, hands)
     ruler = _ruler(q, known)
     with sentences(out):
         bits = unpacked(out / CENSUS / folder.PATTERNS, work / "bits", q.network)
@@ -223,7 +259,8 @@ def _run(q: Question, out: Path, job: folder.Job) -> None:
     kind = kind_of(q.table) if q.asked.target else None
     maps = Maps(q.network, q.outputs, bits)
     rows, size = out / CENSUS / folder.ROWS, part_rows(q)
-    tally = scan(Plan(q, maps, ruler, reading, kind, rows, out, work, size, found.rows))
+    plan = Plan(q, maps, ruler, reading, kind, rows, out, work, size, found.rows)
+    tally = scan(plan) if hands is None else abroad.scanned(hands, plan, sizes)
     tallies.write(out / SUMS, tally, {})
     folder.write_json(work / DONE, _described(q, job, found, ruler, known, tally))
     with whole_file(out / SUMMARY) as draft:
@@ -232,7 +269,7 @@ def _run(q: Question, out: Path, job: folder.Job) -> None:
     folder.discard(out)
 
 
-def _census(q: Question, out: Path) -> StreamedCensus:
+def _census(q: Question, out: Path, hands: Workers | None = None) -> StreamedCensus:
     asked = q.asked
 
     def tell(rows: int, total: int | None, rate: float) -> None:
@@ -241,11 +278,20 @@ def _census(q: Question, out: Path) -> StreamedCensus:
     alone = dataclasses.replace(q.network, prepare=None, feature_names=q.table.columns)
     bad = {"on_bad_rows": asked.on_bad_rows, "on_bad_files": asked.on_bad_files}
     how: dict[str, Any] = {"batch_size": asked.batch_size, "progress": tell, **bad}
-    return counting.streamed(alone, q.table, out=out / CENSUS, **how)
+    count = counting.streamed if hands is None else on_ray  # which uses the Ray that is connected
+    return count(alone, q.table, out=out / CENSUS, **how)
 
 
-def _first(q: Question, work: Path) -> First:
-    return first(q.table, work, q.asked.on_bad_files, q.groups, q.row, q.asked.progress)
+def _first(
+    q: Question, work: Path, census: StreamedCensus, hands: Workers | None
+) -> tuple[First | None, list[int]]:
+    """What the first reading finds, where it is needed; for workers, the rows of every file."""
+    if hands is not None:
+        return abroad.surveyed(hands, q, work, census)
+    if not q.needs_first:
+        return None, []
+    how = (q.asked.on_bad_files, q.groups, q.row, q.asked.progress)
+    return first(q.table, work, *how), []
 
 
 def _ruler(q: Question, known: First | None) -> Ruler:
@@ -307,11 +353,17 @@ def _described(
 
 def _made(q: Question, out: Path, meta: Path) -> StreamedExplanation:
     """The explanation in a folder, all parts of which are there."""
-    said = json.loads(meta.read_text())
     census = _census(q, out)
+    with folder.known(out, WHAT):
+        return _read(q, out, json.loads(meta.read_text()), census)
+
+
+def _read(
+    q: Question, out: Path, said: dict[str, Any], census: StreamedCensus
+) -> StreamedExplanation:
     tally = tallies.read(out / SUMS)
     levels = [g["levels"] for g in said["groups"]]
-    return StreamedExplanation(
+    found = StreamedExplanation(
         q.network,
         out,
         census,
@@ -332,3 +384,6 @@ def _made(q: Question, out: Path, meta: Path) -> StreamedExplanation:
             for g, held in zip(q.groups, levels, strict=True)
         ),
     )
+    if (kept := found.dataset().count_rows() if found.parts else 0) != said["rows"]:
+        raise ValueError(f"rows/ has {counted(kept, 'row')} of {said['rows']}")
+    return found

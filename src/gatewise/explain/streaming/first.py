@@ -46,7 +46,8 @@ def first(
 ) -> First:
     """Read in `work` where it was written before, else from all rows."""
     if (work / FIRST).is_file():
-        return _read(json.loads((work / FIRST).read_text()))
+        with folder.known(work.parent, "explanation"):
+            return _read(json.loads((work / FIRST).read_text()))
     whole, labels = Columns.none(len(table.columns)), Labels()
     plain, picked = [True] * len(groups), None
     kind = kind_of(table) if table.target else None

@@ -35,13 +35,16 @@ def step_of(q: Question) -> int:
 
 def unpacked(patterns: Path, place: Path, network: Network) -> NDArray[np.uint8]:
     """The packed pattern of every cluster as an array that lies in a file, not in memory."""
-    width = row_bytes(layout(network))
     with pyarrow.parquet.ParquetFile(patterns) as file, place.open("wb") as out:
-        rows = file.metadata.num_rows
         for group in range(file.num_row_groups):
             bits = np.ascontiguousarray(runs.as_run(file.read_row_group(group)).bits)
             out.write(bits.data)
-    return np.memmap(place, np.uint8, "r", shape=(rows, width))
+    return opened(place, network)
+
+
+def opened(place: Path, network: Network) -> NDArray[np.uint8]:
+    """(clusters, bytes) what `unpacked` put there."""
+    return np.memmap(place, np.uint8, "r").reshape(-1, row_bytes(layout(network)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from gatewise.patterns.streaming import raw
+from gatewise.patterns.streaming import folder, raw
 from gatewise.patterns.streaming.parts import OnBadFiles, Table, unreadable
 from gatewise.patterns.streaming.reading import Place, ahead, require_unchanged
 from gatewise.tables.words import counted, one_line
@@ -85,6 +85,8 @@ def _rows(table: Table, start: Place) -> Iterator[Rows]:
             for batch in raw.batches(part, names, size, row):
                 needed = batch.select(list(table.needs))
                 values = raw.made_of(table.convert, needed, part.name, row)
+                if table.target:
+                    raw.require_text(batch.column(-1), table.target, part.name, row)
                 yield Rows(Place(i, row), 0, values, batch.column(-1) if table.target else None)
                 row += len(batch)
         except (pa.ArrowException, OSError, KeyError) as error:
@@ -113,7 +115,7 @@ class Clusters:
 
 def _after(path: Path, start: int) -> Iterator[Ids]:
     """(2, some) of rows.parquet from row `start` on."""
-    with pa.parquet.ParquetFile(path) as file:
+    with folder.known(path.parent), pa.parquet.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
             size = file.metadata.row_group(group).num_rows
             if start >= size:

@@ -22,12 +22,14 @@ from gatewise.explain.streaming.pieces import Maps, Ruler, explained, step_of
 from gatewise.explain.streaming.reading import Clusters, Ids, Rows, rows_of
 from gatewise.explain.streaming.sums import Sums
 from gatewise.explain.streaming.tallies import Tally
+from gatewise.patterns.streaming import folder
 from gatewise.patterns.streaming.reading import Place
 from gatewise.tables.writing import whole_file
 
 PART_NUMBERS = 1 << 25  # of a part's table: 256 MB before compression
 PART_ROWS = 1 << 20
 ROWS = "rows"
+WHAT = "explanation"
 
 
 def part_rows(q: Question) -> int:
@@ -65,8 +67,11 @@ def scan(plan: Plan) -> Tally:
     done = 0
     place, start = Place(), 0
     while plan.tally(done).is_file():
-        facts = tallies.facts_of(plan.tally(done))
-        place, start = Place(*facts["next"]), facts["stop"]
+        with folder.known(plan.out, WHAT):
+            facts = tallies.facts_of(plan.tally(done))
+            place, start = Place(*facts["next"]), facts["stop"]
+            if facts.get("good") and not plan.part(done).is_file():
+                raise FileNotFoundError(f"{plan.part(done).name} is gone")
         done += 1
     rows = rows_of(plan.q.table, plan.q.asked.on_bad_files, place, start)
     clusters = Clusters(plan.clusters, start)
@@ -116,7 +121,7 @@ def _write(plan: Plan, k: int, pieces: Iterator[Rows], clusters: Clusters) -> No
                 writer.write_table(table)
                 tally = more if tally is None else tally.merge(more)
             plan.q.asked.progress("rows", stop, plan.total)
-    facts = {"next": [place.part, place.row], "stop": stop}
+    facts = {"next": [place.part, place.row], "stop": stop, "good": tally is not None}
     tallies.write(plan.tally(k), tally or tallies.nothing(plan.q, len(plan.maps.bits)), facts)
 
 
@@ -170,7 +175,8 @@ def _whole(plan: Plan) -> Tally:
     whole = tallies.nothing(plan.q, len(plan.maps.bits))
     k = 0
     while plan.tally(k).is_file():
-        whole = whole.merge(tallies.read(plan.tally(k)))
+        with folder.known(plan.out, WHAT):
+            whole = whole.merge(tallies.read(plan.tally(k)))
         k += 1
     return whole
 

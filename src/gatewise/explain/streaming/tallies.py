@@ -52,6 +52,8 @@ def columns_of(q: Question) -> tuple[str, ...]:
     several = len(q.output_names) > 1
     named = [f"{o}:{f}" if several else f for o in q.output_names for f in q.feature_names]
     fields += [f"{kind}:{name}" for kind in ("contribution", "|contribution|") for name in named]
+    folded = [f"{o}:{g.name}" if several else g.name for o in q.output_names for g in q.groups]
+    fields += [f"|group contribution|:{name}" for name in folded]
     if q.asked.target:
         fields += ["known", "target", "right", "|error|", "error²"]
     if q.asked.cohorts is not None:
@@ -89,6 +91,11 @@ def of(
     parts = [e.data, e.output]
     values = e.values.transpose(0, 2, 1).reshape(len(e), -1)
     parts += [values, np.abs(values)]
+    parts += [
+        np.abs(e.values[:, list(g.members), o].sum(1))[:, None]
+        for o in range(len(q.outputs))
+        for g in q.groups
+    ]
     if wanted is not None:
         parts.append(_against(e, target, wanted))
     far = None
@@ -155,8 +162,11 @@ def read(path: Path) -> Tally:
 
 def facts_of(path: Path) -> dict[str, Any]:
     """What was said of a part when its sums were written."""
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(path, "np") as file:
-        found: dict[str, Any] = json.loads(file.metadata()["gatewise"])
+    try:
+        with safe_open(path, "np") as file:
+            found: dict[str, Any] = json.loads(file.metadata()["gatewise"])
+    except SafetensorError as error:
+        raise ValueError(f"{path.name}: {error}") from None
     return found

@@ -17,11 +17,12 @@ from gatewise.linear.affine_map import AffineMap
 from gatewise.patterns.hashing import names
 from gatewise.patterns.streaming import folder, runs
 from gatewise.patterns.streaming.runs import Ids, Run
+from gatewise.tables.words import counted
 
 
 @dataclass(frozen=True)
 class Broken:
-    """A file that could not be read from `row` on (0: at all), and why."""
+    """A file of the table that could not be read from `row` on (0: at all), and why."""
 
     file: str
     row: int
@@ -34,7 +35,8 @@ class StreamedCensus:
 
     rows: all that were read; undecided: those with a unit that rounding leaves in doubt; skipped:
     those left out for NaN or infinity; broken: files left out, from where on; folder: of
-    patterns.parquet and rows.parquet, None where none was asked for.
+    patterns.parquet and rows.parquet, None where none was asked for; passed: files of other kinds
+    in the folder that was read, which were passed over.
     Rows are numbered in the order of the files' names; a broken file's missing rows have no number.
     """
 
@@ -46,12 +48,14 @@ class StreamedCensus:
     broken: tuple[Broken, ...]
     folder: Path | None
     held: Run | None = None
+    passed: int = 0
 
     def __len__(self) -> int:
         return self.clusters
 
     def __repr__(self) -> str:
         left = f", {self.skipped} skipped" if self.skipped else ""
+        left += f"; {counted(self.passed, 'other file')} passed over" if self.passed else ""
         return (
             f"StreamedCensus({self.rows} rows in {self.clusters} clusters; "
             f"{self.undecided} rows undecided{left})"

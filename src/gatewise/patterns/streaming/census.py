@@ -28,7 +28,7 @@ from gatewise.patterns.streaming.watch import OnBadRows, Seen, Watch
 from gatewise.tables.words import counted
 
 T = TypeVar("T")
-VERSION = 2  # of the files of unfinished work
+VERSION = 3  # of the files of unfinished work
 SEGMENT_ROWS = 1 << 21  # rows of a run, at most
 SEGMENT_BYTES = 1 << 26  # of packed patterns of a run, at most
 NO_ROWS = "a census needs at least one row, got 0 rows of finite numbers"
@@ -63,12 +63,13 @@ def streamed(
     )
     how = _How(on_bad_rows, on_bad_files, size, progress)
     if out is None:
-        return _in_memory(network, table, how)
+        return replace(_in_memory(network, table, how), passed=table.passed)
+    where = folder.place_of(out)
     job = job_of(network, table, {"on_bad_rows": on_bad_rows, "on_bad_files": on_bad_files})
-    with folder.only_one(Path(out)):
-        if not folder.finished(Path(out), job):
-            _in_folder(network, table, Path(out), job, how)
-        return finished_in(network, Path(out))
+    with folder.only_one(where, read=table.tops):
+        if not folder.finished(where, job):
+            _in_folder(network, table, where, job, how)
+        return replace(finished_in(network, where), passed=table.passed)
 
 
 def job_of(network: Network, table: Table, settings: dict[str, str]) -> folder.Job:
@@ -78,7 +79,7 @@ def job_of(network: Network, table: Table, settings: dict[str, str]) -> folder.J
         "model": fingerprint(network),
         "columns": list(table.columns),
         "preparation": table.preparation,
-        "files": [[p.name, p.digest or p.trouble] for p in table.parts],
+        "files": table.files,
         "run rows": [SEGMENT_ROWS, SEGMENT_BYTES],
         **settings,
     }
@@ -146,8 +147,8 @@ class _Count:
     def take(self, block: Block, seen: Seen) -> None:
         """One more block."""
         if block.trouble:
-            name = self.table.parts[block.place.part].name
-            self.broken.append((name, block.place.row, block.trouble))
+            place = self.table.parts[block.place.part].place
+            self.broken.append((place, block.place.row, block.trouble))
         self.rows += len(seen)
         self.undecided += int(np.count_nonzero(seen.units))
         self.skipped += int(np.count_nonzero(seen.outside))

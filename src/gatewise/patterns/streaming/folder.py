@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from gatewise.errors import DataError, GatewiseError, OutputError
 from gatewise.patterns.streaming import runs
+from gatewise.patterns.streaming.listing import hidden, shown
 from gatewise.patterns.streaming.reading import Place
 from gatewise.tables.words import listed, one_line
 from gatewise.tables.writing import sentences, whole_file
@@ -23,35 +25,112 @@ except ImportError:  # not a POSIX system
 
 Job = dict[str, Any]
 LOCK, UNFINISHED = ".lock", ".unfinished"
+TRIES = 100  # to lock a folder that others give back at the same time
 META, PATTERNS, ROWS = "meta.json", "patterns.parquet", "rows.parquet"
 OURS = frozenset({LOCK, UNFINISHED, META, PATTERNS, ROWS})
 
 
+def place_of(out: Any) -> Path:
+    """`out` as a path that can be written to."""
+    if not isinstance(out, str | os.PathLike):
+        raise OutputError(f"out must be the path of a folder, got a {type(out).__name__}")
+    path = Path(out)
+    try:
+        str(path).encode()  # pyarrow takes no other names
+        path.resolve()
+    except (RuntimeError, ValueError) as error:  # links in a circle; a NUL in the name
+        raise OutputError(f"'{shown(path)}' is no place to write to: {one_line(error)}") from None
+    return path
+
+
 @contextmanager
-def only_one(out: Path, ours: frozenset[str] = OURS) -> Iterator[None]:
+def only_one(out: Path, ours: frozenset[str] = OURS, read: Sequence[Path] = ()) -> Iterator[None]:
     """Hold the folder's lock, which the system lets go when the process dies.
 
-    ours: what may be in the folder.
+    ours: what may be in the folder; read: folders whose files are read, and `out` is not in them.
+    A folder in which nothing was kept is given back as it was found.
     """
     if fcntl is None:
         raise OutputError(
             f"'{out}' cannot be guarded against a second process: file locks (flock) are needed; "
             "run the census without out="
         )
-    with sentences(out):
-        out.mkdir(parents=True, exist_ok=True)
-        _require_ours(out, ours)
-        handle = os.open(out / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    made: list[Path] = []
+    handle = -1
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(
-                f"another process is writing to '{out}': wait for it, or choose another folder"
-            ) from None
+        with sentences(out):
+            _require_apart(out, read)
+            made += _missing(out)
+            handle = _locked(out, ours)
         yield
     finally:
+        with suppress(OSError):  # removed by someone else, or no longer empty
+            _give_back(out, handle, made)
+        if handle >= 0:
+            os.close(handle)
+
+
+def _require_apart(out: Path, read: Sequence[Path]) -> None:
+    """What lies among the files that are read would be read as a table the next time."""
+    real = out.resolve()
+    for top in read:
+        inside = real.relative_to(top).parts if real.is_relative_to(top) else ()
+        if inside and not any(hidden(name) for name in inside):
+            raise OutputError(
+                f"'{out}' lies inside the folder that is read, '{shown(top)}': choose a folder "
+                "beside it, or one whose name begins with _, which is passed over"
+            )
+
+
+def _missing(out: Path) -> list[Path]:
+    """The folder and those above it that are yet to be made, the innermost first."""
+    return list(takewhile(lambda p: not os.path.lexists(p), (out, *out.parents)))
+
+
+def _locked(out: Path, ours: frozenset[str]) -> int:
+    """The lock of the file that is at its path, even where another process has just removed it."""
+    for left in reversed(range(TRIES)):
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            _require_ours(out, ours)
+            handle = os.open(out / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        except FileNotFoundError:  # given back between two of these lines
+            if not left:
+                raise
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(handle, out / LOCK):
+                return handle
+        except BlockingIOError:
+            os.close(handle)
+            break
+        except BaseException:
+            os.close(handle)
+            raise
         os.close(handle)
+    raise OutputError(
+        f"another process is writing to '{out}': wait for it, or choose another folder"
+    )
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Is the open file the one at that path?"""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _give_back(out: Path, handle: int, made: list[Path]) -> None:
+    """Remove the lock, while it is held, and the folders that were made, where nothing else is.
+
+    A process that has opened the lock meanwhile finds that it is no longer at its path.
+    """
+    if handle >= 0 and {p.name for p in out.iterdir()} == {LOCK} and _is_at(handle, out / LOCK):
+        (out / LOCK).unlink()
+    for folder in made:
+        folder.rmdir()
 
 
 def _require_ours(out: Path, ours: frozenset[str]) -> None:

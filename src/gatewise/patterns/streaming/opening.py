@@ -1,4 +1,4 @@
-"""A path as pyarrow fragments, one a file: which files, how each is opened, how each is known."""
+"""A file as a pyarrow fragment: how it is opened, and how it is known."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from gatewise.errors import DataError, EmptyData, WrongColumns, missing
+from gatewise.errors import WrongColumns, missing
 from gatewise.tables.words import is_number, is_numbered, listed
 
 try:
@@ -18,9 +18,9 @@ try:
     import pyarrow.dataset
     import pyarrow.fs
 except ImportError:
-    raise missing("pyarrow", "report", "streaming rows from files") from None
+    raise missing("pyarrow", "stream", "streaming rows from files") from None
 
-__all__ = ["digest", "files_of", "folders_of", "fragment_at", "pa", "typed"]
+__all__ = ["digest", "folders_of", "fragment_at", "pa", "typed"]
 
 TAIL = 1 << 16  # bytes of a file's end that are hashed: the footer of Parquet and Arrow files
 ABSENT = "__HIVE_DEFAULT_PARTITION__"  # the folder of a missing value
@@ -32,26 +32,6 @@ FORMATS = {
     ".ipc": "ipc",
     ".csv": "csv",
 }
-
-
-def files_of(path: Path) -> list[Path]:
-    """The tables at a path, in order of name; hidden files and other kinds are passed over."""
-    if path.is_file():
-        found = [path]
-    elif path.is_dir():
-        inside = (p for p in path.rglob("*") if not _hidden(p.relative_to(path)) and p.is_file())
-        found = sorted(p for p in inside if p.suffix.lower() in FORMATS)
-    else:
-        raise DataError(f"there is no file or folder '{path}'")
-    if not found:
-        raise EmptyData(f"the folder '{path}' has no table: {listed(sorted(FORMATS))} are read")
-    if found[0].suffix.lower() not in FORMATS:
-        raise DataError(f"'{path}' is none of {listed(sorted(FORMATS))}: convert it to Parquet")
-    return found
-
-
-def _hidden(path: Path) -> bool:
-    return any(name.startswith((".", "_")) for name in path.parts)
 
 
 def folders_of(path: Path, root: Path) -> dict[str, str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,11 +13,13 @@ from typing import Any, Literal
 
 from gatewise.errors import DataError, WrongColumns
 from gatewise.patterns.streaming import opening, raw  # the first of them asks for pyarrow
-from gatewise.patterns.streaming.opening import files_of, pa
+from gatewise.patterns.streaming.batches import batches_of
+from gatewise.patterns.streaming.listing import Listing, listing, shown
+from gatewise.patterns.streaming.opening import pa
 from gatewise.tables.frames import duplicates, matched
-from gatewise.tables.words import counted, listed, one_line
+from gatewise.tables.words import listed, one_line
 
-__all__ = ["OnBadFiles", "Part", "Table", "files_of", "table_of", "unreadable"]
+__all__ = ["OnBadFiles", "Part", "Table", "table_of", "unreadable"]
 
 OnBadFiles = Literal["raise", "skip"]
 INDEX = re.compile(r"__index_level_[0-9]+__")  # what pandas writes of its index: no column
@@ -28,8 +31,9 @@ class Part:
     """One file: its name, pyarrow's fragment of it, what it holds, and why it cannot be read.
 
     digest: of its size, time of change and last 64 KiB; columns: its own, then those of its
-    folders (`folders`: year=2024 is a column); rows: None where only reading it tells. The fragment
-    is a `raw.Derived` where numbers have to be made of what the file holds.
+    folders (`folders`: year=2024 is a column); rows: None where only reading it tells; place: its
+    name within the table, the same wherever that lies. The fragment is a `raw.Derived` where
+    numbers have to be made of what the file holds.
     """
 
     name: str
@@ -39,6 +43,7 @@ class Part:
     rows: int | None = None
     trouble: str = ""
     folders: Mapping[str, Any] = field(default_factory=dict)
+    place: str = ""
 
     @property
     def is_parquet(self) -> bool:
@@ -61,6 +66,12 @@ class Part:
         found = self.source.fragment.physical_schema.field(name).type
         return found.value_type if pa.types.is_dictionary(found) else found
 
+    def batches(self, columns: list[str], skip: int, size: int) -> Iterator[Any]:
+        """Record batches of some columns, of about `size` rows, from row `skip` on."""
+        if isinstance(self.fragment, raw.Derived):
+            return self.fragment.batches(columns, skip, size)
+        return batches_of(self.fragment, self.is_parquet, columns, skip, size)
+
 
 @dataclass(frozen=True, eq=False)
 class Table:
@@ -68,7 +79,8 @@ class Table:
 
     needs: the raw columns that those are made of (the same ones, where a file holds numbers);
     target: a column beside them, "" for none; convert: a batch of raw columns as numbers;
-    preparation: what a Pipeline makes of the first rows, as a digest ("" without one).
+    preparation: what a Pipeline makes of the first rows, as a digest ("" without one); tops: the
+    folders it was found in; passed: files there of other kinds, which were passed over.
     """
 
     parts: tuple[Part, ...]
@@ -77,6 +89,13 @@ class Table:
     target: str = ""
     convert: raw.Convert = raw.matrix
     preparation: str = ""
+    tops: tuple[Path, ...] = ()
+    passed: int = 0
+
+    @property
+    def files(self) -> list[list[str]]:
+        """What the table is known by: the place of each file in it, and its digest."""
+        return [[p.place, p.digest or "cannot be read"] for p in self.parts]
 
     @property
     def rows(self) -> int | None:
@@ -101,22 +120,31 @@ def table_of(
     prepare: a Network's own, from raw columns (text, categories) to its inputs. A Table is given
     back as it is.
     """
+    if on_bad_files not in ("raise", "skip"):
+        raise DataError(f"on_bad_files must be 'raise' or 'skip', got {on_bad_files!r}")
     if isinstance(source, Table):
         return source
     texts = frozenset(getattr(prepare, "columns", ())) | {target}
-    parts = _agreed(tuple(_parts(source, texts)), texts, on_bad_files)
-    if all(part.trouble for part in parts):
-        raise DataError(
-            f"none of {counted(len(parts), 'file')} can be read: "
-            f"'{parts[0].name}': {parts[0].trouble}"
-        )
+    found = listing(Path(source)) if isinstance(source, str | Path) else Listing(())
+    listed_parts = _stored(found, Path(source), texts) if found.files else _handed(source)
+    parts = _agreed(tuple(listed_parts), texts, on_bad_files)
+    _require_one(parts)
     if target:
         _require_target(parts, target)
+    where: dict[str, Any] = {"tops": found.tops, "passed": found.passed}
     if prepare is not None:
-        return _prepared(parts, wanted, target, prepare)
+        return replace(_prepared(parts, wanted, target, prepare), **where)
     columns = _numbers(parts, wanted, width, target)
     made = tuple(_derived(p, columns) if _needs_making(p, columns) else p for p in parts)
-    return Table(made, columns, columns, target)
+    return Table(made, columns, columns, target, **where)
+
+
+def _require_one(parts: Sequence[Part]) -> None:
+    """At least one file can be read."""
+    if all(part.trouble for part in parts):
+        which = "the only file cannot" if len(parts) == 1 else f"none of {len(parts)} files can"
+        why = f": '{parts[0].name}': {parts[0].trouble}" if parts else ""
+        raise DataError(f"{which} be read{why}")
 
 
 def unreadable(name: str, why: str) -> DataError:
@@ -149,6 +177,10 @@ def _numbers(
 def _own(part: Part, width: int, target: str) -> tuple[str, ...]:
     """All columns of a part, those of its folders too if it takes them to be enough."""
     own, every = (tuple(c for c in found if c != target) for found in (part.own, part.columns))
+    if not every:
+        raise WrongColumns(
+            f"'{part.name}' has no column to take as input: the network takes {width} of them"
+        )
     return own if len(own) == width else matched(every, (), width, f"'{part.name}'")
 
 
@@ -290,30 +322,44 @@ def _again(part: Part, texts: frozenset[str], kinds: Mapping[str, Any]) -> Part:
 # -- the files --
 
 
-def _parts(source: Any, texts: frozenset[str]) -> Iterator[Part]:
-    if isinstance(source, str | Path):
-        root = Path(source)
-        paths = files_of(root)
-        folders = opening.typed([opening.folders_of(path, root) for path in paths])
-        for path, held in zip(paths, folders, strict=True):
-            yield _part_at(path, texts, held)
-    elif isinstance(source, pa.dataset.FileSystemDataset):
-        for fragment in sorted(source.get_fragments(), key=lambda f: str(f.path)):
-            held = pa.dataset.get_partition_keys(fragment.partition_expression)
-            yield _looked_at(Part(fragment.path, fragment), held)
-    else:
+def _stored(found: Listing, root: Path, texts: frozenset[str]) -> Iterator[Part]:
+    """The parts of a path."""
+    folders = opening.typed([opening.folders_of(file.path, root) for file in found.files])
+    for file, held in zip(found.files, folders, strict=True):
+        name = shown(file.path)
+        place = shown(file.path.relative_to(root)) if found.tops else shown(file.path.name)
+        part = Part(name, None, trouble=file.trouble, place=place)
+        yield part if part.trouble else _opened(part, file.path, texts, held)
+
+
+def _handed(source: Any) -> Iterator[Part]:
+    """The parts of a pyarrow dataset."""
+    if not isinstance(source, pa.dataset.FileSystemDataset):
         raise DataError(
             f"rows are streamed from a path or a pyarrow dataset of files, got "
             f"{type(source).__name__}: write it to Parquet files first"
         )
+    try:
+        fragments = sorted(source.get_fragments(), key=lambda f: str(f.path))
+    except ValueError:
+        raise DataError(
+            "the dataset is filtered or projected, and files are read whole: hand over the dataset "
+            "itself, or write its rows to Parquet files first"
+        ) from None
+    paths = [f.path for f in fragments]
+    top = posixpath.commonpath([posixpath.dirname(p) for p in paths]) if paths else ""
+    for fragment, path in zip(fragments, paths, strict=True):
+        held = pa.dataset.get_partition_keys(fragment.partition_expression)
+        part = Part(path, fragment, place=posixpath.relpath(path, top or "."))
+        yield _looked_at(part, held)
 
 
-def _part_at(path: Path, texts: frozenset[str], folders: Mapping[str, Any]) -> Part:
+def _opened(part: Part, path: Path, texts: frozenset[str], folders: Mapping[str, Any]) -> Part:
     try:
         fragment = opening.fragment_at(path, texts, {})
-    except (pa.ArrowException, OSError) as error:
-        return Part(str(path), None, trouble=one_line(error))
-    return _looked_at(Part(str(path), fragment), folders)
+    except (pa.ArrowException, OSError, UnicodeError) as error:
+        return replace(part, trouble=one_line(error))
+    return _looked_at(replace(part, fragment=fragment), folders)
 
 
 def _looked_at(part: Part, folders: Mapping[str, Any]) -> Part:
@@ -323,7 +369,7 @@ def _looked_at(part: Part, folders: Mapping[str, Any]) -> Part:
         part = replace(part, digest=opening.digest(part.fragment))
         names = tuple(n for n in part.fragment.physical_schema.names if not INDEX.fullmatch(n))
         rows = None if csv else part.fragment.count_rows()
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeError) as error:
         return replace(part, trouble=one_line(error))
     if len(set(names)) < len(names):
         raise duplicates(f"'{part.name}'", names)

@@ -12,7 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from gatewise.ir.network import Network
+from gatewise.errors import DataError
+from gatewise.ir.network import Network, require_piecewise_affine
+from gatewise.ir.parcel import packed
+from gatewise.numeric import whole_number
 from gatewise.patterns.streaming.gathering import went
 from gatewise.patterns.streaming.parts import Table
 from gatewise.patterns.streaming.reading import Block, Place, ahead, blocks, require_unchanged
@@ -54,6 +57,26 @@ class Partial:
     def undecided(self) -> int:
         """Rows with a unit that rounding leaves in doubt."""
         return int(self.unsure.sum())
+
+
+def sent(network: Network) -> bytes:
+    """The network as it travels, if it has regions and takes numbers as they lie in the table."""
+    require_piecewise_affine(network, "a census of patterns")
+    if network.prepare is not None:
+        raise DataError(
+            "the model prepares raw columns (a scikit-learn Pipeline), which is not sent to other "
+            "processes: take gw.census without an engine, or write the prepared table and read the "
+            "network alone"
+        )
+    return packed(network)
+
+
+def settled(batch_size: int | None, **bad: str) -> int | None:
+    """The batch size, checked, as are the words for what to do about bad rows and files."""
+    for name, value in bad.items():
+        if value not in ("raise", "skip"):
+            raise DataError(f"{name} must be 'raise' or 'skip', got {value!r}")
+    return None if batch_size is None else whole_number(batch_size, "batch_size")
 
 
 def cut(table: Table, rows: int = PIECE_ROWS) -> list[Piece]:

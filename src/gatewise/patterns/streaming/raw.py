@@ -1,8 +1,7 @@
 """Raw columns of a file, batch by batch, and the numbers that are made of them.
 
 A Pipeline takes strings and categories; a column may lie in the names of folders, or as codes of
-its values. `Derived` stands where pyarrow's fragment of a file would, and reads as one: what
-streams numbers by `scanner(...).to_batches()` needs to know nothing of this.
+its values. `Derived` stands where pyarrow's fragment of a file would.
 """
 
 from __future__ import annotations
@@ -13,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
-import pyarrow.parquet
 from numpy.typing import NDArray
 
 from gatewise.errors import BadRows, DataError, GatewiseError
+from gatewise.patterns.streaming.batches import batches_of, columns_of
 
 if TYPE_CHECKING:
     from gatewise.patterns.streaming.parts import Part
@@ -40,37 +38,43 @@ class Derived:
     convert: Convert
     format: None = None
 
-    def scanner(self, columns: Sequence[str], batch_size: int, **_: Any) -> Derived.Scan:
-        """The numbers of the file from its start."""
-        return Derived.Scan(self, tuple(columns), batch_size)
-
-    @dataclass(frozen=True, eq=False)
-    class Scan:
-        """What pyarrow would call a scanner."""
-
-        of: Derived
-        columns: tuple[str, ...]
-        size: int
-
-        def to_batches(self) -> Iterator[Any]:
-            """Record batches of float64."""
-            of, row = self.of, 0
-            for batch in batches(of.part, of.needs, self.size):
-                made = made_of(of.convert, batch, of.part.name, row)
-                by_name = dict(zip(of.columns, made.T, strict=True))
-                yield pa.record_batch({name: by_name[name] for name in self.columns})
-                row += len(batch)
+    def batches(self, columns: Sequence[str], skip: int, size: int) -> Iterator[Any]:
+        """Record batches of float64 from row `skip` on."""
+        row = skip
+        for batch in batches(self.part, self.needs, size, skip):
+            made = made_of(self.convert, batch, self.part.name, row)
+            by_name = dict(zip(self.columns, made.T, strict=True))
+            yield pa.record_batch({name: by_name[name] for name in columns})
+            row += len(batch)
 
 
 def made_of(convert: Convert, batch: Any, name: str, row: int) -> Floats:
     """The numbers of a batch; what the model's own steps refuse is said with file and rows."""
     try:
         return convert(batch)
+    except UnicodeDecodeError:
+        raise _no_text(name, row, len(batch)) from None
     except BadRows:
         raise
     except GatewiseError as error:
         kind = type(error) if isinstance(error, DataError) else DataError
         raise kind(f"'{name}', rows {row} to {row + len(batch) - 1}: {error}") from error
+
+
+def require_text(column: Any, what: str, name: str, row: int) -> None:
+    """Raise where a column of text holds bytes that are none: pyarrow reads them without a word."""
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid:
+            raise _no_text(name, row, len(column), what) from None
+
+
+def _no_text(name: str, row: int, rows: int, what: str = "") -> DataError:
+    where = f"'{name}', rows {row} to {row + rows - 1}"
+    column = f"column '{what}'" if what else "a column"
+    return DataError(f"{where}: {column} of text holds bytes that are not UTF-8: write it as UTF-8")
 
 
 def batches(part: Part, columns: Sequence[str], size: int, skip: int = 0) -> Iterator[Any]:
@@ -79,7 +83,7 @@ def batches(part: Part, columns: Sequence[str], size: int, skip: int = 0) -> Ite
     Columns of its folders are among them; codes are read as the values they stand for.
     """
     own = [c for c in columns if c not in part.folders]
-    for batch in _read(part, own, size, skip):
+    for batch in batches_of(part.fragment, part.is_parquet, own, skip, size):
         for at in range(0, len(batch), size):
             piece = batch.slice(at, size)
             yield pa.record_batch({c: _column(part, piece, c) for c in columns})
@@ -92,43 +96,9 @@ def _column(part: Part, batch: Any, name: str) -> Any:
     return found.dictionary_decode() if pa.types.is_dictionary(found.type) else found
 
 
-def _read(part: Part, columns: list[str], size: int, skip: int) -> Iterator[Any]:
-    """Row groups of Parquet that lie before `skip` are not read."""
-    if not part.is_parquet or not columns:
-        scanner = part.fragment.scanner(
-            columns=columns, batch_size=size, batch_readahead=1, use_threads=False
-        )
-        yield from _after(scanner.to_batches(), skip)
-        return
-    with (
-        part.fragment.filesystem.open_input_file(part.fragment.path) as source,
-        pa.parquet.ParquetFile(source, pre_buffer=False) as file,
-    ):
-        for group in range(file.num_row_groups):
-            rows = file.metadata.row_group(group).num_rows
-            if skip < rows:  # group by group: a batch that ends in a broken one would be lost whole
-                found = file.iter_batches(size, [group], columns, use_threads=False)
-                yield from _after(found, skip)
-            skip = max(0, skip - rows)
-
-
-def _after(found: Iterator[Any], skip: int) -> Iterator[Any]:
-    for batch in found:
-        taken = min(skip, len(batch))
-        skip -= taken
-        if taken < len(batch):
-            yield batch.slice(taken)
-
-
 def matrix(batch: Any) -> Floats:
     """(rows, columns) float64, row after row in memory; missing values are NaN."""
-    values = np.empty((batch.num_columns, len(batch)))
-    for j in range(batch.num_columns):
-        column = batch.column(j)
-        if column.type != pa.float64():
-            column = column.cast(pa.float64(), safe=False)
-        values[j] = column.to_numpy(zero_copy_only=False)
-    return np.ascontiguousarray(values.T)
+    return np.ascontiguousarray(np.stack(columns_of(batch, batch.schema.names)).T)
 
 
 def prepared(prepare: Callable[[Any], Any], texts: frozenset[str]) -> Convert:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
-import pyarrow.parquet
 from numpy.typing import NDArray
 
 from gatewise.errors import DataError
+from gatewise.patterns.streaming.batches import columns_of as columns_of
 from gatewise.patterns.streaming.opening import digest
 from gatewise.patterns.streaming.parts import Part, Table
 from gatewise.tables.words import one_line
@@ -75,7 +74,7 @@ def blocks(table: Table, start: Place = Place()) -> Iterator[Block]:
             continue
         size = max(1, BLOCK_BYTES // (8 * max(1, width)))
         try:
-            for batch in _batches(part, list(table.columns), row, size):
+            for batch in part.batches(list(table.columns), row, size):
                 yield Block(Place(i, row), columns_of(batch, table.columns))
                 row += len(batch)
         except (pa.ArrowException, OSError, KeyError) as error:
@@ -104,54 +103,3 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
         while (item := coming.result()) is not None:
             coming = pool.submit(next, items, None)
             yield item
-
-
-def _batches(part: Part, columns: list[str], skip: int, size: int) -> Iterator[Any]:
-    """Record batches of at most `size` rows from row `skip` on; empty ones are left out."""
-    read = _parquet if part.is_parquet else _scanned
-    for batch in read(part, columns, skip, size):
-        if len(batch):
-            yield batch
-
-
-def _parquet(part: Part, columns: list[str], skip: int, size: int) -> Iterator[Any]:
-    """Row groups before `skip` are not read at all."""
-    with (
-        part.fragment.filesystem.open_input_file(part.fragment.path) as source,
-        pa.parquet.ParquetFile(source, pre_buffer=False) as file,
-    ):
-        for g in range(file.num_row_groups):
-            rows = file.metadata.row_group(g).num_rows
-            if skip < rows:  # group by group: a batch that ends in a broken one would be lost whole
-                yield from _after(_group(file, g, rows, columns, size), skip)
-            skip = max(0, skip - rows)
-
-
-def _group(file: Any, g: int, rows: int, columns: list[str], size: int) -> Iterator[Any]:
-    """One that is small enough is decoded at once, which is a little quicker."""
-    if rows > 2 * size:
-        yield from file.iter_batches(size, [g], columns, use_threads=False)
-    else:
-        whole = file.read_row_group(g, columns, use_threads=False)
-        yield from whole.to_batches(max_chunksize=size if rows > size else None)
-
-
-def _scanned(part: Part, columns: list[str], skip: int, size: int) -> Iterator[Any]:
-    scanner = part.fragment.scanner(
-        columns=columns, batch_size=size, batch_readahead=1, use_threads=False
-    )
-    yield from _after(scanner.to_batches(), skip)
-
-
-def _after(batches: Iterator[Any], skip: int) -> Iterator[Any]:
-    for batch in batches:
-        taken = min(skip, len(batch))
-        skip -= taken
-        yield batch.slice(taken)
-
-
-def columns_of(batch: Any, names: Sequence[str]) -> tuple[Floats, ...]:
-    """Columns as float64, missing values NaN: float64 without any is not copied."""
-    found = (batch.column(name) for name in names)
-    plain = (c if c.type == pa.float64() else c.cast(pa.float64(), safe=False) for c in found)
-    return tuple(c.to_numpy(zero_copy_only=False) for c in plain)
