@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -35,6 +34,7 @@ from gatewise.patterns.streaming.parts import table_of
 from gatewise.patterns.streaming.pieces import Piece, cut, partial
 from inline_ray import InlineRay
 from nets import mlp
+from ray_workers import killed
 
 F64 = torch.float64
 X = torch.randn(2000, 3, dtype=F64, generator=torch.Generator().manual_seed(0))
@@ -382,33 +382,3 @@ def a_killed_worker_changes_nothing(place: Path) -> None:
     assert kills
     assert kills[0] < 4000
     assert_same(found, gw.census(net, X.repeat(2, 1)))
-
-
-def parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def busy() -> list[int]:
-    """Our processes that count a piece now: Ray's workers say it in their title."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            pid, title = int(path.parent.name), path.read_bytes()
-            if title.startswith(b"ray::count_piece") and parent(parent(pid)) == os.getpid():
-                found.append(pid)
-        except OSError:  # it has ended
-            continue
-    return found
-
-
-def killed() -> bool:
-    """SIGKILL to a worker that is at work: it is stopped first, so that it still is."""
-    for pid in busy():
-        os.kill(pid, signal.SIGSTOP)
-        at_work = pid in busy()
-        os.kill(pid, signal.SIGKILL if at_work else signal.SIGCONT)
-        if at_work:
-            while Path(f"/proc/{pid}").exists() and pid in busy():
-                time.sleep(0.01)
-            return True
-    return False

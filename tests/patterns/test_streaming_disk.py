@@ -11,6 +11,7 @@ import os
 import resource
 import shutil
 import signal
+import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -242,26 +243,32 @@ def test_an_answer_among_the_files_that_are_read(data):
         assert_is_census_of(again, X)
 
 
+@pytest.fixture
+def open_place():
+    """A folder that everybody may look into; pytest's own are closed to others."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become nobody")
-def test_nobody_may_not_read_here_nor_write_there(data, tmp_path):
+def test_nobody_may_not_read_here_nor_write_there(open_place):
+    data = three_files(open_place / "data")
     (data / "f1.parquet").chmod(0)
-    for place in (tmp_path, *list(tmp_path.parents)[:2]):
-        place.chmod(0o755)
     os.seteuid(65534)
     try:
         with pytest.raises(DataError, match=r"f1.parquet' cannot be read: .*Permission denied"):
             streamed(NET, data)
         with pytest.raises(OutputError, match=r"Permission denied.*choose a place you may write"):
-            streamed(NET, data / "f0.parquet", out=tmp_path / "out")
+            streamed(NET, data / "f0.parquet", out=open_place / "out")
     finally:
         os.seteuid(0)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become nobody")
-def test_a_folder_that_may_not_be_read_is_named(data, tmp_path):
+def test_a_folder_that_may_not_be_read_is_named(open_place):
+    data = three_files(open_place / "data")
     (data / "sub").mkdir(mode=0)
-    for place in (tmp_path, *list(tmp_path.parents)[:2]):
-        place.chmod(0o755)
     os.seteuid(65534)
     try:
         with pytest.raises(DataError, match="sub"):

@@ -164,22 +164,24 @@ def on_ray(
     """
     bad: dict[str, str] = {"on_bad_rows": on_bad_rows, "on_bad_files": on_bad_files}
     data, size = sent(network), settled(batch_size, **bad)
+    if isinstance(source, str | Path):
+        source = Path(source).absolute()  # workers may have been started in another folder
     table = table_of(source, network.feature_names, network.inputs, on_bad_files)
     how = Settings(on_bad_rows, on_bad_files, size, out is not None)
     count = functools.partial(_census, network, data, table, how, address, progress)
     if out is None:
-        return count(None)
-    with folder.only_one(Path(out)):
-        job = job_of(network, table, bad)
-        if not folder.finished(Path(out), job):
-            work = folder.opened(Path(out), job)
+        return replace(count(None), passed=table.passed)
+    where, job = folder.place_of(out), job_of(network, table, bad)
+    with folder.only_one(where, read=table.tops):
+        if not folder.finished(where, job):
+            work = folder.opened(where, job)
             try:
-                _say(Path(out), count(Path(out)), job)
+                _say(where, count(where), job)
             finally:
-                finished = (Path(out) / folder.META).is_file()
+                finished = (where / folder.META).is_file()
                 if finished or not (folder.runs_of(work) or saved.some(work)):
-                    folder.discard(Path(out))
-        return finished_in(network, Path(out))
+                    folder.discard(where)
+        return replace(finished_in(network, where), passed=table.passed)
 
 
 def _census(

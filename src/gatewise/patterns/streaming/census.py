@@ -12,15 +12,15 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from gatewise.errors import DataError, EmptyData, OutputError
+from gatewise.errors import EmptyData, OutputError
 from gatewise.ir.network import Network, fingerprint, require_piecewise_affine
 from gatewise.ir.pattern import layout, row_bytes
-from gatewise.numeric import whole_number
 from gatewise.patterns.streaming import folder, runs
 from gatewise.patterns.streaming.abreast import abreast
 from gatewise.patterns.streaming.answer import Broken, StreamedCensus
 from gatewise.patterns.streaming.merging import merge
 from gatewise.patterns.streaming.parts import OnBadFiles, Table, table_of, unreadable
+from gatewise.patterns.streaming.pieces import settled
 from gatewise.patterns.streaming.reading import Block, Place, blocks
 from gatewise.patterns.streaming.runs import Segment
 from gatewise.patterns.streaming.tally import Records, Tally, records
@@ -54,10 +54,8 @@ def streamed(
     one run of at most 2,097,152 rows; a census that was killed goes on where its last run ended.
     """
     require_piecewise_affine(network, "a census of patterns")
-    size = None if batch_size is None else whole_number(batch_size, "batch_size")
-    for name, value in (("on_bad_rows", on_bad_rows), ("on_bad_files", on_bad_files)):
-        if value not in ("raise", "skip"):
-            raise DataError(f"{name} must be 'raise' or 'skip', got {value!r}")
+    bad: dict[str, str] = {"on_bad_rows": on_bad_rows, "on_bad_files": on_bad_files}
+    size = settled(batch_size, **bad)
     table = table_of(
         source, network.feature_names, network.inputs, on_bad_files, prepare=network.prepare
     )
@@ -65,7 +63,7 @@ def streamed(
     if out is None:
         return replace(_in_memory(network, table, how), passed=table.passed)
     where = folder.place_of(out)
-    job = job_of(network, table, {"on_bad_rows": on_bad_rows, "on_bad_files": on_bad_files})
+    job = job_of(network, table, bad)
     with folder.only_one(where, read=table.tops):
         if not folder.finished(where, job):
             _in_folder(network, table, where, job, how)
