@@ -108,7 +108,7 @@ def test_rows_with_nan_are_refused_or_left_out(files, tmp_path):
     lines[3] = "nan" + lines[3][lines[3].index(",") :]  # row 2
     broken.write_text("\n".join(lines))
     asked = (model, broken, "--labels", "label", "--out", out)
-    refused(bilinear(*asked), "rows 2", "on_bad_rows")
+    refused(bilinear(*asked), "rows 2", "--on-bad-rows skip")
     refused(bilinear(*asked, "--on-bad-rows", "skip", "--row", "2"), "row 2 holds NaN")
     refused(bilinear(*asked, "--on-bad-rows", "skip", "--row", "80"), "no row 80", "80 rows")
     result = bilinear(*asked, "--on-bad-rows", "skip", "--row", "5")
