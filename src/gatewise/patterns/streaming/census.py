@@ -161,7 +161,8 @@ class _Count:
 def _in_memory(network: Network, table: Table, how: _How) -> StreamedCensus:
     """One pass; the distinct patterns are held."""
     count = _Count(table, how)
-    tally = Tally(row_bytes(layout(network)), torch.get_num_threads(), table.rows)
+    threads = torch.get_num_threads() + 1  # those that decide, and this one, which reads
+    tally = Tally(row_bytes(layout(network)), threads, table.rows)
     for block, seen, made in _watched(network, table, Place(), how, _records):
         tally.add(replace(made, start=count.rows))
         count.take(block, seen)
