@@ -227,6 +227,12 @@ def as_json(facts: dict, found: list[Line]) -> dict:
     }
 
 
+def ended(*_: object) -> None:
+    """What is done is kept, undisturbed: `timeout` sends the signal twice."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(143)
+
+
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is done is kept
+    signal.signal(signal.SIGTERM, ended)
     sys.exit(main())
