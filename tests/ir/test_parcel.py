@@ -7,6 +7,8 @@ import json
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors import torch as safetensors
 
 import gatewise as gw
@@ -74,6 +76,12 @@ def renamed(old: str, new: str):
             "writing:os",
         ),
         (
+            changed(renamed("gatewise.ops.affine:dense", "gatewise.show.save:save")),
+            UnsafeModel,
+            "show.save:save",
+        ),
+        (changed(renamed('{"dtype": "float64"}', '{"dtype": "load"}')), UnsafeModel, "'load'"),
+        (
             changed(renamed("gatewise.ir.network:Node", "gatewise.ir.network:fold")),
             UnsafeModel,
             "no part of a network",
@@ -83,3 +91,16 @@ def renamed(old: str, new: str):
 def test_bytes_that_are_not_ours_make_nothing(data, error, words):
     with pytest.raises(error, match=words):
         unpacked(data)
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_bytes_that_changed_on_the_way_are_told_in_a_sentence(data):
+    whole = bytearray(packed(NET))
+    for _ in range(data.draw(st.integers(1, 3))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        arrived = unpacked(bytes(whole))
+    except (CorruptModel, UnsafeModel):
+        return
+    assert fingerprint(arrived) == fingerprint(NET)

@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor
 
@@ -22,7 +23,8 @@ from gatewise.ir.network import Network, fingerprint
 from gatewise.tables.words import one_line
 
 VERSION = 1
-OURS = "gatewise."
+ROOMS = ("ir", "ops", "linear", "bilinear", "dual.distilling")  # where rules are made, no files
+OURS = tuple(f"gatewise.{room}." for room in ROOMS)
 MATHEMATICS: dict[str, Any] = {
     "torch": torch._C._VariableFunctions,
     "torch._C._nn": torch._C._nn,
@@ -54,6 +56,15 @@ def packed(network: Network) -> bytes:
     return safetensors.save(held, {"gatewise": json.dumps(told)})
 
 
+NOT_OURS = (
+    SafetensorError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 FIELDS = ("input_shape", "output", "dtype", "feature_names", "output_names", "task", "classes")
 
 
@@ -73,7 +84,7 @@ def unpacked(data: bytes) -> Network:
         same = fingerprint(network) == told["fingerprint"]
     except GatewiseError:
         raise
-    except Exception as why:  # noqa: BLE001 - bytes that are not ours fail in any way they like
+    except NOT_OURS as why:
         raise CorruptModel(f"these bytes are no packed network ({one_line(why)})") from None
     if not same:
         raise CorruptModel("the network arrived changed: its fingerprint is not the one sent")
@@ -168,6 +179,13 @@ def _tensor(value: Any, mean: Mean, held: dict[str, Tensor]) -> Tensor:
     return held[key].as_strided(shape, strides)
 
 
+def _dtype(value: Any, mean: Mean, held: dict[str, Tensor]) -> torch.dtype:
+    found = getattr(torch, value)
+    if not isinstance(found, torch.dtype):  # torch.load, say
+        raise UnsafeModel(f"a packed network names the dtype '{value}', which is none")
+    return found
+
+
 def _partial(value: Any, mean: Mean, held: dict[str, Tensor]) -> Any:
     function, args, settings = value
     return functools.partial(mean(function), *map(mean, args), **{n: mean(v) for n, v in settings})
@@ -189,7 +207,7 @@ def _method(value: Any, mean: Mean, held: dict[str, Tensor]) -> Any:
 
 MEANT: dict[str, Callable[[Any, Mean, dict[str, Tensor]], Any]] = {
     "float": lambda v, mean, held: float.fromhex(v),
-    "dtype": lambda v, mean, held: getattr(torch, v),
+    "dtype": _dtype,
     "tuple": lambda v, mean, held: tuple(map(mean, v)),
     "list": lambda v, mean, held: list(map(mean, v)),
     "named": lambda v, mean, held: _found(v),
@@ -201,10 +219,10 @@ MEANT: dict[str, Callable[[Any, Mean, dict[str, Tensor]], Any]] = {
 
 
 def _found(said: str) -> Any:
-    """The thing of that name: in the module of Gatewise that defines it, or torch's mathematics."""
+    """The thing of that name: in the module that defines it, of ours, or torch's mathematics."""
     module, _, name = said.partition(":")
-    if module.startswith(OURS):
-        thing = getattr(import_module(module), name, None)
+    if f"{module}.".startswith(OURS):
+        thing = getattr(_module(module), name, None)
         if callable(thing) and getattr(thing, "__module__", None) == module:
             return thing
     elif module in MATHEMATICS and name not in BARRED and not name.startswith("_"):
@@ -212,3 +230,10 @@ def _found(said: str) -> Any:
         if callable(thing):
             return thing
     raise UnsafeModel(f"a packed network names '{said}', which is no function of a network")
+
+
+def _module(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ModuleNotFoundError:
+        return None

@@ -18,8 +18,8 @@ R = TypeVar("R")
 def abreast(make: Callable[[], Callable[[T], R]], items: Iterator[T], threads: int) -> Iterator[R]:
     """work(item) of each item, in order; `make` gives every thread a `work` of its own.
 
-    Two items more than there are threads are held. The first error, in order of the items, is raised
-    in its turn.
+    Two items more than there are threads are held. The first error, in order of the items, is
+    raised in its turn.
     """
     own = threading.local()
 

@@ -201,7 +201,7 @@ def _in_folder(network: Network, table: Table, out: Path, job: folder.Job, how: 
         raise OutputError(f"'{out}' was changed while the census wrote to it: start again")
     said = {
         "rows": done[-1]["stop"],
-        "clusters": merge(out, work, done, width, rows=True),
+        "clusters": merge(out, work, done, width),
         "undecided": sum(d["undecided"] for d in done),
         "skipped": done[-1]["stop"] - total,
         "broken": [b for d in done for b in d["broken"]],

@@ -37,8 +37,8 @@ class Merge:
         return [facts["bounds"][-1] for facts in self.done]
 
 
-def merge(out: Path, work: Path, done: list[dict[str, Any]], width: int, *, rows: bool) -> int:
-    """Write patterns.parquet and, if asked, rows.parquet; the number of clusters.
+def merge(out: Path, work: Path, done: list[dict[str, Any]], width: int) -> int:
+    """Write patterns.parquet and rows.parquet; the number of clusters.
 
     Clusters are numbered by size, the largest 0, ties in order of (hash, bits): what a pattern's
     number depends on is the set of all rows, not how they were cut into runs.
@@ -48,8 +48,7 @@ def merge(out: Path, work: Path, done: list[dict[str, Any]], width: int, *, rows
         clusters, sizes = _join(job)
         _rank(job, clusters, sizes)
         _write_patterns(job, clusters)
-        if rows:
-            _write_rows(job, clusters)
+        _write_rows(job, clusters)
     return clusters
 
 
