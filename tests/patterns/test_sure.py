@@ -19,9 +19,9 @@ from torch import nn
 
 import gatewise as gw
 from gatewise.ir.pattern import layout, row_bytes
-from gatewise.patterns.compiled import gated
 from gatewise.patterns.streaming.abreast import abreast
 from gatewise.patterns.sure import Sure, chain
+from gatewise.patterns.tile import CLOSE, OUTSIDE
 from nets import F64
 
 DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
@@ -63,10 +63,10 @@ def exact_bits(net: gw.Network, x: np.ndarray) -> np.ndarray:
 
 def sure(net: gw.Network, dtype: torch.dtype, reach: np.ndarray) -> Sure:
     """A look at rows with |x| <= reach."""
-    layers = chain(net, dtype)
-    assert layers is not None
-    look = Sure(net, layers, exact_input=dtype == F64)
-    assert look.widen(torch.from_numpy(reach))
+    found = chain(net, dtype)
+    assert found is not None
+    look = Sure(net, found, exact_input=dtype == F64)
+    assert look.widen(reach)
     return look
 
 
@@ -74,9 +74,9 @@ def looked(net: gw.Network, dtype: torch.dtype, x: np.ndarray) -> tuple[np.ndarr
     """Bits without padding, and the rows flagged."""
     look = sure(net, dtype, np.abs(x).max(0))
     bits = np.zeros((len(x), row_bytes(layout(net))), np.uint8)
-    given = torch.from_numpy(np.ascontiguousarray(x.T.astype(DTYPES[dtype])))
-    near = look(given.T, bits)
-    return bits[:, : layout(net)[-1].stop], near
+    said = look(list(x.T), bits)
+    assert not (said & OUTSIDE).any()
+    return bits[:, : layout(net)[-1].stop], said > 0
 
 
 def shift(net: gw.Network, x: np.ndarray, far: float) -> np.ndarray:
@@ -134,7 +134,7 @@ def test_a_limit_pays_for_every_rounding_counted_one_by_one(dtype):
     c[::2] = 0  # of a bias more is said than it needs
     net, x = dense(w.tolist(), c.tolist(), 0.01), rng.uniform(0.5, 2, 4)
     look = sure(net, dtype, x)
-    first, last = (limit.tolist() for limit in list(look.limits.values())[:2])
+    first, last = look.limits[:40].tolist(), look.limits[40:41].tolist()
     before = 0 if dtype == F64 else 1
     behind, wide = [], []
     for row, b, limit in zip(w.tolist(), c.tolist(), first, strict=True):
@@ -158,10 +158,9 @@ def test_a_limit_pays_for_every_rounding_counted_one_by_one(dtype):
 def test_a_reach_grows_input_by_input():
     net = network([3, 5, 4], nn.ReLU(), 0)
     look = sure(net, torch.float32, np.array([1.0, 1.0, 1e-3]))
-    assert look.widen(torch.tensor([2.0, 1e-3, 1.0], dtype=F64))
+    assert look.widen(np.array([2.0, 1e-3, 1.0]))
     whole = sure(net, torch.float32, np.array([2.0, 1.0, 1.0]))
-    for name, limit in whole.limits.items():
-        assert np.array_equal(look.limits[name], limit)
+    assert np.array_equal(look.limits, whole.limits)
 
 
 TINY = 2.0**-149  # float32's smallest number
@@ -190,53 +189,88 @@ def test_weights_beyond_float32_are_left_to_float64():
         assert chain(net, F64) is not None
 
 
-def test_what_is_no_chain_of_dense_layers_is_left_to_float64(monkeypatch):
+def test_what_is_no_chain_of_dense_layers_is_left_to_float64():
     relu = network([3, 4], nn.ReLU(), 0)
     assert chain(relu, F64) is not None
     for act in (nn.ReLU6(), nn.Hardtanh()):
         assert chain(network([3, 4], act, 0), F64) is None
     conv = nn.Sequential(nn.Conv1d(1, 2, 2), nn.ReLU(), nn.Flatten(), nn.Linear(4, 1)).double()
     assert chain(gw.read(conv, torch.zeros(1, 1, 3).double()), F64) is None
-    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "medium")
-    assert chain(relu, torch.float32) is None
-    assert chain(relu, F64) is not None
-
-    def mixed() -> str:
-        raise RuntimeError("both of torch's settings are used")
-
-    monkeypatch.setattr(torch, "get_float32_matmul_precision", mixed)
-    assert chain(relu, torch.float32) is None
 
 
 def test_a_reach_near_the_largest_float32_is_left_to_float64():
     net = network([3, 4], nn.ReLU(), 0)
     look = Sure(net, chain(net, torch.float32), exact_input=False)
-    assert look.widen(torch.full((3,), 1e20, dtype=F64))
-    assert not look.widen(torch.full((3,), 1e37, dtype=F64))
+    assert look.widen(np.full(3, 1e20))
+    limits = look.limits.copy()
+    assert not look.widen(np.array([1e20, 1e37, 1e20]))
+    assert not look.widen(np.full(3, np.inf))
+    assert np.array_equal(look.limits, limits) and (look.reach == 1e20).all()
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def by_numpy(look: Sure, net: gw.Network, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same layer after layer, in the look's dtype: bits, and the rows near a knot."""
+    near, bits, h = np.zeros(len(x), bool), [], x
+    layers = zip(net.nodes[::2], net.gates, look.chain.plan, look.chain.slopes, strict=False)
+    for dense, gate, (*_, first, _), slope in layers:
+        W, c = (t.to(look.dtype).numpy() for t in (dense.kind.weights[0], dense.kind.bias))
+        u = h @ W.T + c
+        limits = look.limits[first : first + len(W)]
+        near |= ~(np.abs(u) > limits).all(1)
+        bits.append(np.packbits(u > 0, axis=1))
+        h = np.where(u > 0, u, slope * u)
+        assert gate.inputs == (dense.name,)
+    return np.concatenate(bits, 1), near
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("units", [1, 7, 8, 9, 40])
-def test_the_compiled_gate_is_numpys(dtype, units):
+@pytest.mark.parametrize("rows", [1, 5, 8, 9, 300])
+def test_the_compiled_layers_are_numpys(dtype, units, rows):
+    """Small whole numbers: no sum is rounded, so every code and every row near a knot is known."""
     rng = np.random.default_rng(units)
-    z = rng.normal(size=(300, units)).astype(dtype)
-    z[3, 0], z[5, -1] = np.nan, np.inf
-    bias = rng.normal(size=units).astype(dtype)
-    limits = np.full(units, 0.01, dtype)
-    bits, near, out = np.zeros((300, 8), np.uint8), np.zeros(300, bool), z.copy()
-    gated(out, bias, limits, dtype(0.25), bits, 1, near)
-    u = z + bias
-    assert np.array_equal(bits[:, 1 : 1 + -(-units // 8)], np.packbits(u > 0, axis=1))
-    assert not bits[:, 0].any() and not bits[:, 1 + -(-units // 8) :].any()
-    assert np.array_equal(near, ~(np.abs(u) > limits).all(1))
-    assert np.array_equal(out, np.where(u > 0, u, dtype(0.25) * u), equal_nan=True)
+    model = nn.Sequential(
+        nn.Linear(3, units), nn.LeakyReLU(0.25), nn.Linear(units, 5), nn.ReLU(), nn.Linear(5, 1)
+    ).double()
+    for p in model.parameters():
+        p.data = torch.from_numpy(rng.integers(-2, 3, p.shape).astype(float))
+    net, x = gw.read(model), rng.integers(-3, 4, (rows, 3)).astype(float)
+    look = sure(net, dtype, np.full(3, 3.0))
+    for limits in (look.limits, np.minimum(look.limits, 0)):
+        look.limits = limits
+        bits = np.zeros((rows, row_bytes(layout(net))), np.uint8)
+        said = look(list(x.T), bits)
+        expected, close = by_numpy(look, net, x.astype(DTYPES[dtype]))
+        assert np.array_equal(bits[:, : expected.shape[1]], expected)
+        assert not bits[:, expected.shape[1] :].any()
+        assert np.array_equal(said, CLOSE * close)
 
 
-def test_arrays_that_do_not_lie_row_after_row_are_refused():
-    """The compiled gate walks flat memory."""
-    z, limits = np.zeros((4, 32), np.float32)[:, ::2], np.zeros(16, np.float32)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1.0001, -1.0001])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows_beyond_the_reach_are_told(dtype, value):
+    look = sure(dense([[1.0, -1.0], [0.5, 1.0]], [0.0, 5.0]), dtype, np.ones(2))
+    x = np.array([[0.25, 0.5]] * 9 + [[1.0, -1.0]])
+    x[4], x[7, 0] = value, value
+    said = look(list(x.T), np.zeros((10, 8), np.uint8))
+    assert np.flatnonzero(said & OUTSIDE).tolist() == [4, 7]
+    assert not (said[[0, 9]]).any()
+
+
+def test_columns_that_do_not_fit_are_refused():
+    """Compiled vectors walk flat memory."""
+    look = sure(network([3, 9], nn.ReLU(), 0), torch.float32, np.ones(3))
+    x, bits = np.random.default_rng(0).uniform(-1, 1, (40, 6)), np.zeros((40, 8), np.uint8)
+    apart, together = (bits.copy() for _ in range(2))
+    look(list(x[:, ::2].T), apart)
+    look(list(np.ascontiguousarray(x[:, ::2].T)), together)
+    assert np.array_equal(apart, together)
+    with pytest.raises(ValueError, match="3 columns of 40 rows"):
+        look(list(x[:, :2].T), bits)
+    with pytest.raises(ValueError, match="3 columns of 40 rows"):
+        look(list(x[:39, :3].T), bits)
     with pytest.raises(TypingError):
-        gated(z, limits, limits, np.float32(0), np.zeros((4, 2), np.uint8), 0, np.zeros(4, bool))
+        look(list(x[:, :3].T), np.zeros((40, 16), np.uint8)[:, ::2])
 
 
 def test_a_float32_network_and_rows_on_a_tie_streamed_as_in_memory(tmp_path):

@@ -6,100 +6,38 @@ from typing import Any
 
 import numpy as np
 
-from gatewise.errors import missing
 from gatewise.numeric import inner, kernel
-
-try:
-    from llvmlite import ir
-    from numba.core import cgutils, types
-    from numba.extending import intrinsic
-except ImportError:
-    raise missing("numba", "stream", "streaming rows from files") from None
-
-LANES = 8  # units a byte
-SIGN_BITS = 0xFF  # of what `eight` says: above the knot; the bits from 8 on: near it
-
-
-@intrinsic
-def _eight(context: Any, z: Any, bias: Any, limits: Any, at: Any, j: Any, slope: Any) -> Any:
-    """What eight units of a row say, in bits: u > 0, the first the highest; then |u| <= limit.
-
-    u = z[at : at + 8] + bias[j : j + 8], and limit = limits[j : j + 8], in flat memory; NaN is
-    near. u goes back into z, times slope where it is not above 0. Eight comparisons become bits in
-    two instructions: from a loop over units LLVM makes eight shifts.
-    """
-
-    if any(array.layout != "C" for array in (z, bias, limits)):
-        return None  # Numba then refuses the call
-
-    def generate(context: Any, build: Any, signature: Any, args: Any) -> Any:
-        number = context.get_data_type(signature.args[0].dtype)
-        lanes = ir.VectorType(number, LANES)
-        size = signature.args[0].dtype.bitwidth // 8
-
-        def place(k: int, index: Any) -> Any:
-            proxy: Any = cgutils.create_struct_proxy
-            data = proxy(signature.args[k])(context, build, args[k]).data
-            return build.bitcast(build.gep(data, [index]), lanes.as_pointer())
-
-        def same(value: Any) -> Any:
-            one = build.insert_element(
-                ir.Constant(lanes, ir.Undefined), value, ir.Constant(ir.IntType(32), 0)
-            )
-            zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-            return build.shuffle_vector(one, ir.Constant(lanes, ir.Undefined), zeros)
-
-        at, j = args[3], args[4]
-        units = build.fadd(
-            build.load(place(0, at), align=size), build.load(place(1, j), align=size)
-        )
-        limit = build.load(place(2, j), align=size)
-        zero = ir.Constant(lanes, [0.0] * LANES)
-        above = build.fcmp_ordered(">", units, zero)
-        below = build.fmul(units, same(args[5]))
-        build.store(build.select(above, units, below), place(0, at), align=size)
-        backwards = ir.Constant(ir.VectorType(ir.IntType(32), LANES), list(range(LANES))[::-1])
-        above = build.shuffle_vector(above, ir.Constant(above.type, ir.Undefined), backwards)
-        near = build.and_(
-            build.fcmp_unordered("<=", units, limit),
-            build.fcmp_unordered(">=", units, build.fsub(zero, limit)),
-        )
-        byte, word = ir.IntType(LANES), ir.IntType(32)
-        low = build.zext(build.bitcast(above, byte), word)
-        high = build.zext(build.bitcast(near, byte), word)
-        return build.or_(low, build.shl(high, ir.Constant(word, LANES)))
-
-    return types.uint32(z, bias, limits, types.intp, types.intp, z.dtype), generate
-
-
-eight: Any = _eight  # for mypy, which sees a function of seven arguments
+from gatewise.patterns.tile import UNITS, VECTOR, eight, taken
 
 
 @kernel
-def gated(z: Any, bias: Any, limits: Any, slope: Any, bits: Any, start: int, near: Any) -> None:
-    """The value and the codes of a gate behind z (rows, units) without its bias: u = z + bias.
+def looked(
+    columns: Any, reach: Any, numbers: Any, plan: Any, tiles: Any, bits: Any, said: Any
+) -> None:
+    """Codes of rows, of a tile or more, through dense layers; which rows are not sure.
 
-    Into z: u where u > 0, else slope u; into bits (rows, bytes), from byte `start` on: u > 0, eight
-    units a byte. near (rows,) becomes true where any |u| <= limits (units,), or is NaN.
+    columns, reach (inputs,): where each column begins, in float64, and the largest |x| that limits
+    are good for; numbers: (weights, bias, limits, slopes) of all layers, end to end, as `eight`
+    takes them; plan (layers, 5): inputs, bytes of codes, where weights start, and bias, and codes;
+    tiles: two for values; bits (rows, bytes); said (rows,): `CLOSE`, `OUTSIDE`. The last tile
+    begins early enough to be whole.
     """
-    rows, units = z.shape
-    whole = units // LANES
-    for i in range(rows):
-        seen = np.uint32(0)
-        for j in range(whole):
-            found = eight(z, bias, limits, i * units + LANES * j, LANES * j, slope)
-            bits[i, start + j] = found & SIGN_BITS
-            seen |= found
-        close = seen > SIGN_BITS
-        last = 0
-        for k in range(LANES * whole, units):
-            u = z[i, k] + bias[k]
-            last |= int(u > 0) << (LANES * whole + LANES - 1 - k)
-            close |= not (abs(u) > limits[k])
-            z[i, k] = u if u > 0 else slope * u
-        if units > LANES * whole:
-            bits[i, start + whole] = last
-        near[i] |= close
+    weights, bias, limits, slopes = numbers
+    rows, width = bits.shape
+    high = VECTOR // bias.itemsize
+    for tile in range(0, rows, high):
+        row = min(tile, rows - high)
+        here, there = tiles
+        for k in range(len(columns)):
+            taken(here, reach, said, columns[k], k, row)
+        for layer in range(len(plan)):
+            inputs, groups, start, first, byte = plan[layer]
+            for g in range(groups):
+                w, c = start + UNITS * inputs * g, first + UNITS * g
+                arrays = (here, weights, bias, limits, there, bits, said)
+                places = (slopes[layer], inputs, w, c, UNITS * g, row, byte + g, width)
+                eight(*arrays, *places)
+            here, there = there, here
 
 
 @inner

@@ -1,67 +1,78 @@
-"""Patterns of dense networks as fast as BLAS multiplies, and the rows that rounding may have moved.
+"""Patterns of dense networks as fast as a processor multiplies, and the rows that rounding may have
+moved.
 
 In float32, the weights and x are rounded to it: half the bytes, twice the units a cycle. One bound
 for all rows (`thresholds`, with that dtype's unit roundoff) says how far a pre-activation may be
-from the exact one. A row with a unit within it of a knot is flagged, for a closer look; all other
-codes are those of exact arithmetic.
+from the exact one, in whatever order its terms are summed. A row with a unit within it of a knot is
+flagged, for a closer look; all other codes are those of exact arithmetic.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from gatewise.ir.kinds import Affine, Pieces
 from gatewise.ir.network import INPUT, Network, Node
 from gatewise.ir.pattern import layout
-from gatewise.numeric import multiplies_float32, underflow, unit_roundoff
-from gatewise.patterns.compiled import gated
+from gatewise.numeric import underflow, unit_roundoff
+from gatewise.patterns.compiled import looked
 from gatewise.patterns.thresholds import thresholds
+from gatewise.patterns.tile import UNITS, VECTOR
 
 Floats = NDArray[Any]  # of the dtype that is looked in
+NEVER = -1.0  # no |u| is as small: the limit of units that only fill a group of eight
+EPS, TINY = 2 * float(np.finfo(np.float32).eps), float(np.finfo(np.float32).tiny)  # inputs may be
+# rounded to float32 by the network itself, after they were compared with the reach
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Layer:
-    """One gate behind one matrix: u = x W^T + bias (units,), then u where u > 0, else slope u."""
+class Chain:
+    """Dense layers with a gate behind each, as `looked` takes them: u = W x + c, then u or slope u.
 
-    gate: str
-    matrix: Tensor
+    weights, bias, slopes: of all layers, end to end; plan (layers, 5): inputs, groups of eight
+    units, where weights start, and bias, and the codes of a row; gates: (name, units).
+    """
+
+    gates: tuple[tuple[str, int], ...]
+    weights: Floats
     bias: Floats
-    slope: Any
+    slopes: Floats
+    plan: NDArray[np.int64]
 
     @property
-    def finite(self) -> bool:
-        """Does the dtype hold its numbers?"""
-        parts = self.matrix.isfinite().all(), np.isfinite(self.bias).all(), np.isfinite(self.slope)
-        return all(bool(p) for p in parts)
+    def dtype(self) -> torch.dtype:
+        return torch.float32 if self.weights.dtype == np.float32 else torch.float64
+
+    @property
+    def widest(self) -> int:
+        """Most numbers of a row at once."""
+        return int(max(self.plan[:, 0].max(), UNITS * self.plan[:, 1].max()))
 
 
-def chain(network: Network, dtype: torch.dtype) -> list[Layer] | None:
+def chain(network: Network, dtype: torch.dtype) -> Chain | None:
     """The network up to its last gate, where it is dense layers and gates with a knot at zero.
 
-    None for all others. A convolution, say, may be computed by another formula (Winograd's) whose
-    error no gamma(n) bounds; float32 products may be of bfloat16, where torch is told so.
+    None for all others, and where the dtype cannot hold its numbers.
     """
-    exact = dtype != torch.float32 or multiplies_float32()
-    if not exact or network.device.type != "cpu" or not network.gates:
+    if network.device.type != "cpu" or not network.gates:
         return None
     layers, before = [], INPUT
     for dense, gate in zip(network.nodes[::2], network.nodes[1::2], strict=False):
         if dense.inputs != (before,) or gate.inputs != (dense.name,) or not _plain(dense, gate):
             return None
         layers.append(_layer(dense.kind, gate, dtype))
-        if not layers[-1].finite:
+        if not all(np.isfinite(part).all() for part in layers[-1]):
             return None
         before = gate.name
         if gate is network.gates[-1]:
-            return layers
+            return _chained(network, layers)
     return None
 
 
@@ -76,54 +87,75 @@ def _plain(dense: Node, gate: Node) -> bool:
     return square and flat and not kind.knots.any() and not kind.offsets.any()
 
 
-def _layer(affine: Any, gate: Node, dtype: torch.dtype) -> Layer:
-    bias = affine.weights[0].new_zeros(len(affine.weights[0]))
+def _layer(affine: Any, gate: Node, dtype: torch.dtype) -> tuple[Floats, Floats, Floats]:
+    """W (groups, inputs, 8), c (8 groups,) and the slope, as `eight` reads them."""
+    W = affine.weights[0].to(dtype).numpy()
+    groups = -(-len(W) // UNITS)
+    fill = UNITS * groups - len(W)
+    c = np.zeros(UNITS * groups, W.dtype)
     if affine.bias is not None:
-        bias = bias + affine.bias.reshape(-1)
+        c[: len(W)] = affine.bias.to(dtype).reshape(-1).numpy()
+    W = np.pad(W, ((0, fill), (0, 0))).reshape(groups, UNITS, -1).swapaxes(1, 2)
     assert isinstance(gate.kind, Pieces)
-    slope = gate.kind.slopes[0].to(dtype).numpy()[()]
-    return Layer(gate.name, affine.weights[0].to(dtype), bias.to(dtype).numpy(), slope)
+    return W, c, gate.kind.slopes[:1].to(dtype).numpy()
+
+
+def _chained(network: Network, layers: list[tuple[Floats, Floats, Floats]]) -> Chain:
+    fields = layout(network)
+    plan, start, first = [], 0, 0
+    for (W, c, _), field in zip(layers, fields, strict=True):
+        plan.append((W.shape[1], len(W), start, first, field.start))
+        start, first = start + W.size, first + c.size
+    W, c, slopes = (
+        np.concatenate([p.reshape(-1) for p in part]) for part in zip(*layers, strict=True)
+    )
+    gates = tuple((field.name, field.units) for field in fields)
+    return Chain(gates, W, c, slopes, np.array(plan))
 
 
 class Sure:
-    """Looks at batches of one network in one dtype; keeps the bound for the largest |x| so far."""
+    """Looks at rows through one chain; keeps the bound for the largest |x| so far (a builder)."""
 
-    def __init__(self, network: Network, layers: list[Layer], *, exact_input: bool) -> None:
-        self.exact, self.layers = network, layers
-        self.dtype = layers[0].matrix.dtype
-        self.places = {field.name: field.start for field in layout(network)}
+    def __init__(self, network: Network, chain: Chain, *, exact_input: bool) -> None:
+        self.exact, self.chain, self.dtype = network, chain, chain.dtype
         self.unit = 0.0 if exact_input else unit_roundoff(self.dtype)
-        self.reach = torch.full((1, *network.input_shape), -1.0, dtype=network.dtype)
-        self.limits: dict[str, Floats] = {}
-        self.held = [torch.empty(0, dtype=self.dtype)] * len(layers)
+        self.reach = np.full(network.inputs, NEVER)
+        self.limits = np.full_like(chain.bias, NEVER)
+        self.high = VECTOR // chain.bias.itemsize
+        self.tiles = tuple(np.empty((2, chain.widest * self.high), chain.bias.dtype))
 
-    def widen(self, reach: Tensor) -> bool:
-        """Take rows with |x| <= reach (inputs,) from now on; False where the dtype cannot."""
-        reach = reach.reshape(self.reach.shape)
-        if (reach > self.reach).any():
-            self.reach = torch.maximum(self.reach, reach)
-            start = self.unit * self.reach + underflow(1, self.dtype)
-            found = thresholds(self.exact, self.reach, start=start, rounding=self.dtype)
-            names = (*self.places, self.exact.output)
-            self.limits = {name: self._flat(found[name]) for name in names}
-        return bool(np.isfinite(self.limits[self.exact.output]).all())
+    def widen(self, reach: NDArray[np.float64]) -> bool:
+        """Take rows with |x| <= reach (inputs,), too, from now on; False where the dtype cannot."""
+        reach = np.maximum(self.reach, reach)
+        most = torch.from_numpy(reach * (1 + EPS) + TINY).reshape(1, *self.exact.input_shape)
+        start = self.unit * most + underflow(1, self.dtype)
+        found = thresholds(self.exact, most, start=start, rounding=self.dtype)
+        if not found[self.exact.output].isfinite().all():
+            return False
+        for (name, units), (*_, first, _) in zip(self.chain.gates, self.chain.plan, strict=True):
+            limit = found[name].reshape(-1).to(self.dtype)  # `SLACK` pays for rounding it
+            self.limits[first : first + units] = limit.numpy()
+        self.reach = reach
+        return True
 
-    def _flat(self, limit: Tensor) -> Floats:
-        """One threshold a unit: `SLACK` pays for rounding it."""
-        return np.ascontiguousarray(limit.reshape(-1).to(self.dtype).numpy())
+    def __call__(
+        self, columns: Sequence[NDArray[np.float64]], bits: NDArray[np.uint8]
+    ) -> NDArray[np.uint8]:
+        """Codes of the rows of these columns into bits (rows, bytes) of zeros.
 
-    def __call__(self, x: Tensor, bits: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Codes of x (rows, inputs) into bits (rows, bytes); which rows are not sure.
-
-        x may lie in memory column after column, as tables do. Memory that is written batch after
-        batch stays in the cache.
+        Which rows are not sure (rows,): `CLOSE` to a knot, `OUTSIDE` of the reach, or both.
         """
-        near = np.zeros(x.shape[0], bool)
-        for k, layer in enumerate(self.layers):
-            shape = (x.shape[0], len(layer.bias))
-            if self.held[k].shape[0] < shape[0]:
-                self.held[k] = x.new_empty(shape)
-            x = torch.mm(x, layer.matrix.T, out=self.held[k][: shape[0]])
-            limits, start = self.limits[layer.gate], self.places[layer.gate]
-            gated(x.numpy(), layer.bias, limits, layer.slope, bits, start, near)
-        return near
+        rows = len(bits)
+        if rows < self.high:
+            more = np.zeros((self.high, bits.shape[1]), np.uint8)
+            said = self([np.pad(c, (0, self.high - rows)) for c in columns], more)
+            bits[:] = more[:rows]
+            return said[:rows]
+        held = [np.ascontiguousarray(c, np.float64) for c in columns]
+        places = np.array([c.__array_interface__["data"][0] for c in held], np.uintp)
+        if {len(c) for c in held} != {rows} or len(held) != len(self.reach):
+            raise ValueError(f"{len(self.reach)} columns of {rows} rows are needed")
+        chain, said = self.chain, np.zeros(rows, np.uint8)
+        numbers = (chain.weights, chain.bias, self.limits, chain.slopes)
+        looked(places, self.reach, numbers, chain.plan, self.tiles, bits, said)
+        return said

@@ -18,7 +18,7 @@ R = TypeVar("R")
 def abreast(make: Callable[[], Callable[[T], R]], items: Iterator[T], threads: int) -> Iterator[R]:
     """work(item) of each item, in order; `make` gives every thread a `work` of its own.
 
-    Two items more than there are threads are held. The first error, in order of the items, is
+    Four items more than there are threads are held. The first error, in order of the items, is
     raised in its turn.
     """
     own = threading.local()
@@ -35,7 +35,7 @@ def abreast(make: Callable[[], Callable[[T], R]], items: Iterator[T], threads: i
         try:
             for item in items:
                 coming.append(pool.submit(run, item))
-                if len(coming) > threads + 1:
+                if len(coming) > threads + 3:
                     yield coming.popleft().result()
             while coming:
                 yield coming.popleft().result()

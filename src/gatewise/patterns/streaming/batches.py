@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -38,12 +39,14 @@ def _parquet(fragment: Any, columns: list[str], skip: int, size: int) -> Iterato
 
 
 def _group(file: Any, g: int, rows: int, columns: list[str], size: int) -> Iterator[Any]:
-    """One that is small enough is decoded at once, which is a little quicker."""
+    """One that is small enough is decoded at once, which is a little quicker, and cut evenly: of
+    threads that take a piece each none waits for the one with a rest."""
     if rows > 2 * size:
         yield from file.iter_batches(size, [g], columns, use_threads=False)
     else:
         whole = file.read_row_group(g, columns, use_threads=False)
-        yield from whole.to_batches(max_chunksize=size if rows > size else None)
+        pieces = math.ceil(rows / size)
+        yield from whole.to_batches(max_chunksize=math.ceil(rows / pieces))
 
 
 def _scanned(fragment: Any, columns: list[str], skip: int, size: int) -> Iterator[Any]:

@@ -24,7 +24,7 @@ from gatewise.patterns.streaming.pieces import settled
 from gatewise.patterns.streaming.reading import Block, Place, blocks
 from gatewise.patterns.streaming.runs import Segment
 from gatewise.patterns.streaming.tally import Records, Tally, records
-from gatewise.patterns.streaming.watch import OnBadRows, Seen, Watch
+from gatewise.patterns.streaming.watch import OnBadRows, Seen, Watch, chains_of
 from gatewise.tables.words import counted
 
 T = TypeVar("T")
@@ -111,8 +111,10 @@ def _watched(
     def name(block: Block) -> str:
         return table.parts[block.place.part].name
 
+    chains = chains_of(network)
+
     def make() -> Callable[[Block], tuple[Block, Seen, T]]:
-        watch = Watch(network, how.on_bad_rows, how.batch_size)
+        watch = Watch(network, how.on_bad_rows, how.batch_size, chains)
 
         def work(block: Block) -> tuple[Block, Seen, T]:
             seen = watch(block, name(block))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,11 +16,12 @@ from gatewise.ir.pattern import row_bytes
 from gatewise.patterns.observe import Observer, default_batch
 from gatewise.patterns.streaming.reading import Block, Floats
 from gatewise.patterns.streaming.runs import Bits, Ids
-from gatewise.patterns.sure import Sure, chain
+from gatewise.patterns.sure import Chain, Sure, chain
+from gatewise.patterns.tile import OUTSIDE
 from gatewise.tables.words import counted, listed
 
 OnBadRows = Literal["raise", "skip"]
-STEP_BYTES = 1 << 20  # of a value at the widest node: two fit a second-level cache
+ROOM = 1.25  # more reach than was needed: a record among later rows does not take a second look
 TOO_MANY = 4  # a dtype that leaves more than a fourth of the rows in doubt is given up
 
 
@@ -37,78 +37,99 @@ class Seen:
         return len(self.bits)
 
 
+class _NotFinite(Exception):
+    """NaN or infinity among the numbers that the network is given."""
+
+
 class Watch:
     """Looks at one block after another; remembers what paid (a builder, one a thread)."""
 
-    def __init__(self, network: Network, on_bad_rows: OnBadRows, batch_size: int | None) -> None:
+    def __init__(
+        self,
+        network: Network,
+        on_bad_rows: OnBadRows,
+        batch_size: int | None,
+        chains: Sequence[Chain] | None = None,
+    ) -> None:
+        """chains: `chains(network)`, where several threads need them."""
         self.dtype, self.on_bad_rows = network.dtype, on_bad_rows
         exact = network.to(torch.float64)
         self.observer = Observer(exact)
         self.width = row_bytes(self.observer.fields)
         self.batch_size = batch_size or default_batch(exact)
-        self.looks = _looks(exact, network.dtype)
-        self.held = np.empty(0, np.float32)
-        self.widest = max([network.inputs, *(math.prod(n.shape) for n in network.nodes)])
+        exactly = (network.dtype, torch.float64)  # a float32 network's inputs are float32 already
+        self.looks = [
+            Sure(exact, chain, exact_input=chain.dtype in exactly)
+            for chain in (chains_of(network) if chains is None else chains)
+        ]
 
     def __call__(self, block: Block, name: str) -> Seen:
         """Patterns of the rows of a block of the file of that name."""
-        rows, columns = np.arange(len(block)), block.columns
-        seen = self._nothing_yet(len(rows))
-        if not len(rows):
+        columns, seen = block.columns, self._nothing_yet(len(block))
+        if not len(block):
             return seen
-        given = self._halved(columns)
-        reach = _reach(given)
-        if not np.isfinite(reach).all():
+        try:
+            rows = self._surely(columns, seen)
+        except _NotFinite:
             columns = self._cleaned(block, name, seen.outside)
-            given = self._halved(columns)
-            reach = _reach(given)
-        for look in tuple(self.looks):
-            if np.isfinite(reach).all() and look.widen(torch.from_numpy(reach)):
-                if look.dtype == torch.float64:
-                    given = self._exactly(columns, rows)
-                rows = self._look(look, given, rows, seen)
+            rows = self._surely(columns, seen)
         self._settle(columns, rows, seen, block.place.row, name)
         seen.units[seen.outside] = 0
         return seen
-
-    def _halved(self, columns: tuple[Floats, ...]) -> NDArray[Any]:
-        """(columns, rows) in float32: memory that is written again and again is in the cache."""
-        shape = (len(columns), len(columns[0]))
-        if self.held.size < shape[0] * shape[1]:
-            self.held = np.empty(shape[0] * shape[1], np.float32)
-        return _given(columns, self.held[: shape[0] * shape[1]].reshape(shape))
 
     def _nothing_yet(self, rows: int) -> Seen:
         bits = np.zeros((rows, self.width), np.uint8)
         return Seen(bits, np.zeros(rows, np.int32), np.zeros(rows, bool))
 
+    def _surely(self, columns: tuple[Floats, ...], seen: Seen) -> Ids:
+        """Codes of rows that a look is sure of; the rows that are left."""
+        rows = np.arange(len(seen))
+        if not self.looks:
+            self._reach(columns)
+        for look in tuple(self.looks):
+            given = columns if look.dtype == torch.float32 else self._exactly(columns, rows)
+            rows = self._look(look, given, rows, seen)
+        return rows
+
+    @np.errstate(over="ignore")
+    def _look(self, look: Sure, given: Sequence[Floats], rows: Ids, seen: Seen) -> Ids:
+        """The same of some rows, whose columns are given; a look that is hardly ever sure is given
+        up."""
+        every = len(rows) == len(seen)
+        bits = seen.bits if every else np.zeros((len(rows), self.width), np.uint8)
+        said = look(given, bits)
+        if (said & OUTSIDE).any():
+            if not look.widen(ROOM * self._reach(given)):
+                return rows
+            said = look(given, bits)
+        left = np.flatnonzero(said)
+        if not every:
+            seen.bits[rows] = bits
+        if TOO_MANY * len(left) > len(seen):
+            self.looks.remove(look)
+        return rows[left]
+
+    def _reach(self, columns: Sequence[Floats]) -> Floats:
+        """(columns,) the largest |x| of each; raises where one is no number of the network's."""
+        top = np.array([max(c.max(initial=0), -c.min(initial=0)) for c in columns])
+        if not np.isfinite(_rounded(top, self.dtype)).all():
+            raise _NotFinite
+        return top
+
     def _cleaned(self, block: Block, name: str, outside: NDArray[np.bool_]) -> tuple[Floats, ...]:
         """The columns with zeros in rows that hold NaN or infinity; `outside` says which."""
-        given = _given(block.columns, _room(block.columns, self.dtype))
-        outside |= ~np.isfinite(given).all(0)
+        for column in block.columns:
+            outside |= ~np.isfinite(_rounded(column, self.dtype))
         if outside.any():
             self._skip(np.flatnonzero(outside) + block.place.row, name)
         return tuple(np.where(outside, 0.0, c) for c in block.columns)
 
-    def _exactly(self, columns: tuple[Floats, ...], rows: Ids) -> Floats:
-        """(columns, rows) the numbers that the network is given, in float64."""
-        picked = columns if len(rows) == len(columns[0]) else tuple(c[rows] for c in columns)
-        return _given(picked, _room(picked, self.dtype)).astype(np.float64, copy=False)
-
-    def _look(self, look: Sure, given: NDArray[Any], rows: Ids, seen: Seen) -> Ids:
-        """Codes of these rows (columns, rows) where the look is sure; the rows that are left."""
-        every = len(rows) == len(seen)
-        bits = seen.bits if every else np.zeros((len(rows), self.width), np.uint8)
-        x, near = torch.from_numpy(given).T, np.empty(len(rows), bool)
-        step = max(1, STEP_BYTES // (given.itemsize * self.widest))
-        with torch.inference_mode():
-            for a in range(0, len(rows), step):
-                near[a : a + step] = look(x[a : a + step], bits[a : a + step])
-        if not every:
-            seen.bits[rows] = bits
-        if TOO_MANY * near.sum() > len(seen):
-            self.looks.remove(look)
-        return rows[near]
+    def _exactly(self, columns: tuple[Floats, ...], rows: Ids) -> Sequence[Floats]:
+        """Columns of the numbers that the network is given, in float64."""
+        picked = columns if len(rows) == len(columns[0]) else [c[rows] for c in columns]
+        if self.dtype == torch.float64:
+            return picked
+        return [_rounded(c, self.dtype).astype(np.float64) for c in picked]
 
     def _settle(
         self, columns: tuple[Floats, ...], rows: Ids, seen: Seen, start: int, name: str
@@ -117,7 +138,7 @@ class Watch:
         exact = self.observer.network
         for a in range(0, len(rows), self.batch_size):
             here = rows[a : a + self.batch_size]
-            values = np.ascontiguousarray(self._exactly(columns, here).T)
+            values = np.stack(self._exactly(columns, here), 1)
             x = torch.from_numpy(values).to(exact.device).reshape(-1, *exact.input_shape)
             found = self.observer(x)
             lost = here[~finite_rows(found.output.cpu())]
@@ -138,34 +159,17 @@ class Watch:
             )
 
 
-def _looks(exact: Network, dtype: torch.dtype) -> list[Sure]:
-    """The quickest first; the inputs of a float32 network are float32 already."""
-    found = []
-    for kind in (torch.float32, torch.float64):
-        layers = chain(exact, kind)
-        if layers is not None:
-            found.append(Sure(exact, layers, exact_input=kind in (dtype, torch.float64)))
-    return found
+def chains_of(network: Network) -> list[Chain]:
+    """What a network can be looked at through, the quickest first."""
+    exact = network.to(torch.float64)
+    found = (chain(exact, dtype) for dtype in (torch.float32, torch.float64))
+    return [c for c in found if c is not None]
 
 
-def _room(columns: Sequence[Floats], dtype: torch.dtype) -> NDArray[Any]:
-    kind = np.float32 if dtype == torch.float32 else np.float64
-    return np.empty((len(columns), len(columns[0])), kind)
-
-
-def _given(columns: Sequence[Floats], out: NDArray[Any]) -> NDArray[Any]:
-    """The columns in out (columns, rows), of another dtype; what is too large becomes infinite."""
+def _rounded(numbers: Floats, dtype: torch.dtype) -> NDArray[Any]:
+    """In the network's dtype; what is too large for it becomes infinite."""
     with np.errstate(over="ignore"):
-        for j, column in enumerate(columns):
-            out[j] = column
-    return out
-
-
-def _reach(given: NDArray[Any]) -> Floats:
-    """(columns,) no less than the largest |x| of each, before it was rounded; NaN where one is."""
-    top = np.maximum(given.max(1), -given.min(1)).astype(np.float64)
-    single = np.finfo(np.float32)
-    return np.asarray(top * (1 + 2 * float(single.eps)) + float(single.tiny))
+        return numbers.astype(np.float32 if dtype == torch.float32 else np.float64, copy=False)
 
 
 def finite_rows(values: torch.Tensor) -> NDArray[np.bool_]:
