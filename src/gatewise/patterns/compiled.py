@@ -28,8 +28,7 @@ def looked(
     for tile in range(0, rows, high):
         row = min(tile, rows - high)
         here, there = tiles
-        for k in range(len(columns)):
-            taken(here, reach, said, columns[k], k, row)
+        taken(here, columns, reach, said, row)
         for layer in range(len(plan)):
             inputs, groups, start, first, byte = plan[layer]
             for g in range(groups):

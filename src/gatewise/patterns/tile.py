@@ -53,6 +53,15 @@ class _Rows:
         """A constant in every row."""
         return ir.Constant(self.of(kind), [value] * self.rows)
 
+    def size_of(self, numbers: Any) -> Any:
+        """|numbers|"""
+        kind = "f64" if numbers.type.element == ir.DoubleType() else "f32"
+        does = ir.FunctionType(numbers.type, [numbers.type])
+        get = cast(Any, cgutils).get_or_insert_function
+        return self.build.call(
+            get(self.build.module, does, f"llvm.fabs.v{self.rows}{kind}"), [numbers]
+        )
+
     def number_at(self, array: int, index: Any) -> Any:
         """array[index], in every row."""
         return self.same(self.build.load(self.build.gep(self.flat[array], [index])))
@@ -74,35 +83,38 @@ def _whole(value: int) -> Any:
 
 
 @intrinsic
-def _taken(context: Any, x: Any, reach: Any, said: Any, column: Any, unit: Any, row: Any) -> Any:
-    """Numbers number `row` on of a column, float64 in memory from address `column` on, into a tile.
+def _taken(context: Any, x: Any, columns: Any, reach: Any, said: Any, row: Any) -> Any:
+    """Rows from number `row` on into the tile x, rounded to its dtype.
 
-    They become unit `unit` of x, rounded to its dtype; said[row + r] becomes `OUTSIDE` too where
-    not |number| <= reach[unit].
+    columns (inputs,): the address of each, float64 end to end; said[row + r] becomes `OUTSIDE` too
+    where not |number| <= reach (inputs,) in every column.
     """
-    if any(array.layout != "C" for array in (x, reach, said)):
+    arrays = (x, columns, reach, said)
+    if any(array.layout != "C" for array in arrays):
         return None
 
     def generate(context: Any, build: Any, signature: Any, args: Any) -> Any:
-        rows = _Rows(context, build, list(zip(signature.args[:3], args[:3], strict=True)))
-        column, unit, row = args[3:]
-        double = ir.DoubleType()
-        begin = build.gep(build.inttoptr(column, double.as_pointer()), [row])
-        numbers = build.load(build.bitcast(begin, rows.of(double).as_pointer()), align=1)
-        limit = rows.same(build.load(build.gep(rows.flat[1], [unit])))
-        inside = build.and_(
-            build.fcmp_ordered("<=", numbers, limit),
-            build.fcmp_ordered(">=", numbers, build.fneg(limit)),
+        rows = _Rows(context, build, list(zip(signature.args[:4], args[:4], strict=True)))
+        double, whole, tools = ir.DoubleType(), ir.IntType(64), cast(Any, cgutils)
+        outside = tools.alloca_once_value(build, rows.all(whole, 0))
+        count = build.extract_value(
+            tools.create_struct_proxy(columns)(context, build, args[1]).shape, 0
         )
-        byte = ir.IntType(8)
-        rows.say(2, row, build.select(inside, rows.all(byte, 0), rows.all(byte, OUTSIDE)))
-        if rows.number != double:
-            numbers = build.fptrunc(numbers, rows.kind)
-        build.store(numbers, rows.unit(0, unit), align=rows.size)
+        with tools.for_range(build, count) as loop:
+            address = build.load(build.gep(rows.flat[1], [loop.index]))
+            begin = build.gep(build.inttoptr(address, double.as_pointer()), [args[4]])
+            numbers = build.load(build.bitcast(begin, rows.of(double).as_pointer()), align=1)
+            limit = rows.same(build.load(build.gep(rows.flat[2], [loop.index])))
+            beyond = build.fcmp_unordered(">", rows.size_of(numbers), limit)
+            build.store(build.or_(build.load(outside), build.sext(beyond, rows.of(whole))), outside)
+            if rows.number != double:
+                numbers = build.fptrunc(numbers, rows.kind)
+            build.store(numbers, rows.unit(0, loop.index), align=rows.size)
+        told = build.trunc(build.load(outside), rows.of(ir.IntType(8)))
+        rows.say(3, args[4], build.and_(told, rows.all(ir.IntType(8), OUTSIDE)))
         return context.get_dummy_value()
 
-    places = [types.uintp, types.intp, types.intp]
-    return types.void(x, reach, said, *places), generate
+    return types.void(*arrays, types.intp), generate
 
 
 X, WEIGHTS, BIAS, LIMITS, Z, BITS, SAID = range(7)  # the arrays of `eight`
@@ -183,11 +195,7 @@ def _gate(rows: _Rows, sums: list[Any], slope: Any, first: Any, unit: Any) -> tu
         bit = rows.all(word, 1 << (UNITS - 1 - i))
         code = build.or_(code, build.select(above, bit, none))
         limit = rows.number_at(LIMITS, build.add(first, _whole(i)))
-        within = build.and_(
-            build.fcmp_unordered("<=", u, limit),
-            build.fcmp_unordered(">=", u, build.fsub(zero, limit)),
-        )
-        close = build.or_(close, within)
+        close = build.or_(close, build.fcmp_unordered("<=", rows.size_of(u), limit))
         value = build.select(above, u, build.fmul(u, below))
         build.store(value, rows.unit(Z, build.add(unit, _whole(i))), align=rows.size)
     return code, close
