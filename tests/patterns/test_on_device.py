@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gatewise.ir.pattern import Field, Packer, Pattern, packed, row_bytes, unpacked
 from gatewise.patterns import hashing, on_device
-from gatewise.patterns.on_device import fed, group, hashes, tally
+from gatewise.patterns.on_device import distinct, fed, group, hashes
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -92,17 +92,16 @@ def test_patterns_that_share_a_hash_are_told_apart(monkeypatch, kept):
         assert_grouped(rng.integers(0, 2, (90, width)).astype(np.uint8) * 255)
 
 
-def test_a_tally_is_distinct_rows_with_counts_and_firsts():
+def test_distinct_rows_come_with_counts_and_firsts():
     bits = np.random.default_rng(1).integers(0, 2, (50, 8)).astype(np.uint8) & 1
     bits[:, 2:] = 0
-    found = tally(torch.from_numpy(bits))
+    found = distinct(torch.from_numpy(bits))
     rows, counts = np.unique(bits, axis=0, return_counts=True)
     assert sorted(map(bytes, found.bits)) == sorted(map(bytes, rows))
     assert sorted(found.counts) == sorted(counts)
     assert np.array_equal(found.bits[found.inverse], bits)
     assert np.array_equal(bits[found.first], found.bits)
     assert all((bits[:f] != b).any(1).all() for f, b in zip(found.first, found.bits, strict=True))
-    assert tally(torch.from_numpy(bits), inverse=False).inverse is None
 
 
 def test_row_bytes_hold_every_field():

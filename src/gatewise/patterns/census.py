@@ -18,7 +18,7 @@ from gatewise.linear.affine_map import AffineMap
 from gatewise.numeric import whole_number
 from gatewise.patterns.hashing import group, names
 from gatewise.patterns.observe import Observer, default_batch
-from gatewise.patterns.on_device import fed, tally
+from gatewise.patterns.on_device import distinct, fed
 
 MERGE_ROWS = 65_536  # distinct patterns to wait for before the first merge
 Ids = NDArray[np.int64]
@@ -118,10 +118,9 @@ def _single(network: Network, observer: Observer, x: Tensor) -> Census:
     seen = observer(x)
     there = seen.packer.there
     if there is not None and not seen.packer.on_host:  # no row was settled on the host
-        t = tally(there)
-        assert t.inverse is not None
-        pattern = Pattern(t.bits, observer.fields)
-        return Census(network, t.inverse, t.counts, t.first, pattern, seen.undecided, seen.output)
+        d = distinct(there)
+        pattern = Pattern(d.bits, observer.fields)
+        return Census(network, d.inverse, d.counts, d.first, pattern, seen.undecided, seen.output)
     found = group(seen.pattern.bits)
     counts = np.bincount(found.inverse, minlength=len(found.first))
     return Census(

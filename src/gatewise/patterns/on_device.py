@@ -106,27 +106,24 @@ def _groups(order: Tensor, starts: Tensor) -> Groups:
 
 
 @dataclass(frozen=True, eq=False)
-class Tally:
-    """The groups of some rows on the host: bits (groups, bytes), counts and first (groups,).
-
-    inverse (rows,): None where it was not asked for.
-    """
+class Distinct:
+    """Groups on the host: bits (groups, bytes), counts, first (groups,), inverse (rows,)."""
 
     bits: NDArray[np.uint8]
     counts: Ids
     first: Ids
-    inverse: Ids | None
+    inverse: Ids
 
 
-def tally(bits: Tensor, *, inverse: bool = True) -> Tally:
+def distinct(bits: Tensor) -> Distinct:
     """`group(bits)` with the distinct patterns: all that leaves the device.
 
     inverse travels as int32 where that holds it.
     """
     found = group(bits)
     narrow = torch.int32 if len(bits) <= torch.iinfo(torch.int32).max else torch.int64
-    mine = _host(found.inverse.to(narrow)).astype(np.int64) if inverse else None
-    return Tally(_host(bits[found.first]), _host(found.counts), _host(found.first), mine)
+    inverse = _host(found.inverse.to(narrow)).astype(np.int64)
+    return Distinct(_host(bits[found.first]), _host(found.counts), _host(found.first), inverse)
 
 
 def _host(values: Tensor) -> NDArray[Any]:
