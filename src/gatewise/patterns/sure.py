@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 
 from gatewise.ir.kinds import Affine, Pieces
 from gatewise.ir.network import INPUT, Network, Node
-from gatewise.ir.pattern import layout
+from gatewise.ir.pattern import Layout, layout
 from gatewise.numeric import underflow, unit_roundoff
 from gatewise.patterns.compiled import looked
-from gatewise.patterns.thresholds import thresholds
+from gatewise.patterns.thresholds import BEHIND, thresholds
 from gatewise.patterns.tile import UNITS, VECTOR
 
 Floats = NDArray[Any]  # of the dtype that is looked in
+Layer = tuple[Any, Any]  # an Affine, and the Pieces behind it
 NEVER = -1.0  # no |u| is as small: the limit of units that only fill a group of eight
 EPS, TINY = 2 * float(np.finfo(np.float32).eps), float(np.finfo(np.float32).tiny)  # inputs may be
 # rounded to float32 by the network itself, after they were compared with the reach
@@ -63,54 +64,61 @@ def chain(network: Network, dtype: torch.dtype) -> Chain | None:
     """
     if network.device.type != "cpu" or not network.gates:
         return None
-    layers, before = [], INPUT
-    for dense, gate in zip(network.nodes[::2], network.nodes[1::2], strict=False):
-        if dense.inputs != (before,) or gate.inputs != (dense.name,) or not _plain(dense, gate):
+    layers: list[Layer] = []
+    before, pairs = INPUT, zip(network.nodes[::2], network.nodes[1::2], strict=False)
+    for (dense, gate), last in zip(pairs, network.gates, strict=False):
+        if gate is not last or dense.inputs != (before,) or not _plain(dense, gate):
             return None
-        layers.append(_layer(dense.kind, gate, dtype))
-        if not all(np.isfinite(part).all() for part in layers[-1]):
-            return None
+        layers.append((dense.kind, gate.kind))
         before = gate.name
-        if gate is network.gates[-1]:
-            return _chained(network, layers)
-    return None
+    if len(layers) < len(network.gates):
+        return None
+    found = _chained(layers, layout(network), dtype)
+    whole = all(np.isfinite(part).all() for part in (found.weights, found.bias, found.slopes))
+    return found if whole else None
 
 
 def _plain(dense: Node, gate: Node) -> bool:
     """W x + c with one matrix W, and two branches s u and u that meet at zero."""
     affine, kind = dense.kind, gate.kind
-    if not isinstance(affine, Affine) or affine.taps is None or not isinstance(kind, Pieces):
+    if gate.inputs != (dense.name,) or not isinstance(affine, Affine) or affine.taps is None:
+        return False
+    if not isinstance(kind, Pieces) or kind.slopes.ndim != 1 or len(kind.closed) != 1:
         return False
     units = math.prod(dense.shape)
     square = affine.weights[0].ndim == 2 and len(affine.weights[0]) == units == dense.shape[-1]
-    flat = kind.slopes.ndim == 1 and len(kind.closed) == 1 and float(kind.slopes[1]) == 1
-    return square and flat and not kind.knots.any() and not kind.offsets.any()
+    meet = float(kind.slopes[1]) == 1 and not kind.knots.any() and not kind.offsets.any()
+    return square and meet
 
 
-def _layer(affine: Any, gate: Node, dtype: torch.dtype) -> tuple[Floats, Floats, Floats]:
-    """W (groups, inputs, 8), c (8 groups,) and the slope, as `eight` reads them."""
-    W = affine.weights[0].to(dtype).numpy()
-    groups = -(-len(W) // UNITS)
-    fill = UNITS * groups - len(W)
-    c = np.zeros(UNITS * groups, W.dtype)
-    if affine.bias is not None:
-        c[: len(W)] = affine.bias.to(dtype).reshape(-1).numpy()
-    W = np.pad(W, ((0, fill), (0, 0))).reshape(groups, UNITS, -1).swapaxes(1, 2)
-    assert isinstance(gate.kind, Pieces)
-    return W, c, gate.kind.slopes[:1].to(dtype).numpy()
-
-
-def _chained(network: Network, layers: list[tuple[Floats, Floats, Floats]]) -> Chain:
-    fields = layout(network)
+def _chained(layers: list[Layer], fields: Layout, dtype: torch.dtype) -> Chain:
+    """Layers laid end to end, the units filled up to whole groups with zeros."""
     plan, start, first = [], 0, 0
-    for (W, c, _), field in zip(layers, fields, strict=True):
-        plan.append((W.shape[1], len(W), start, first, field.start))
-        start, first = start + W.size, first + c.size
-    W, c, slopes = (
-        np.concatenate([p.reshape(-1) for p in part]) for part in zip(*layers, strict=True)
-    )
+    for (dense, _), field in zip(layers, fields, strict=True):
+        inputs, groups = dense.weights[0].shape[1], -(-field.units // UNITS)
+        plan.append((inputs, groups, start, first, field.start))
+        start, first = start + UNITS * groups * inputs, first + UNITS * groups
+    kind = np.float32 if dtype == torch.float32 else np.float64
+    weights, bias, slopes = (np.zeros(n, kind) for n in (start, first, len(plan)))
+    for k, ((dense, gate), row) in enumerate(zip(layers, plan, strict=True)):
+        _lay(dense, row, weights, bias)
+        slopes[k] = gate.slopes[0].to(dtype)
     gates = tuple((field.name, field.units) for field in fields)
-    return Chain(gates, W, c, slopes, np.array(plan))
+    return Chain(gates, weights, bias, slopes, np.array(plan))
+
+
+def _lay(affine: Any, row: tuple[int, ...], weights: Floats, bias: Floats) -> None:
+    """One layer's W as (groups, inputs, 8), and its bias, at their places."""
+    inputs, groups, start, first, _ = row
+    W = affine.weights[0].to(torch.from_numpy(bias).dtype).numpy()
+    whole, rest = divmod(len(W), UNITS)
+    room = weights[start : start + UNITS * groups * inputs].reshape(groups, inputs, UNITS)
+    room[:whole] = W[: UNITS * whole].reshape(whole, UNITS, inputs).swapaxes(1, 2)
+    if rest:
+        room[whole, :, :rest] = W[UNITS * whole :].T
+    if affine.bias is not None:
+        with np.errstate(over="ignore"):
+            bias[first : first + len(W)] = affine.bias.reshape(-1).numpy()
 
 
 class Sure:
@@ -130,7 +138,7 @@ class Sure:
         most = torch.from_numpy(reach * (1 + EPS) + TINY).reshape(1, *self.exact.input_shape)
         start = self.unit * most + underflow(1, self.dtype)
         found = thresholds(self.exact, most, start=start, rounding=self.dtype)
-        if not found[self.exact.output].isfinite().all():
+        if not found[BEHIND].isfinite().all():
             return False
         for (name, units), (*_, first, _) in zip(self.chain.gates, self.chain.plan, strict=True):
             limit = found[name].reshape(-1).to(self.dtype)  # `SLACK` pays for rounding it
