@@ -19,8 +19,12 @@ from torch import nn
 
 import gatewise as gw
 from gatewise.ir.pattern import layout, row_bytes
+from gatewise.patterns import tile
 from gatewise.patterns.streaming.abreast import abreast
+from gatewise.patterns.streaming.reading import Block, Place
+from gatewise.patterns.streaming.watch import Watch
 from gatewise.patterns.sure import Sure, chain
+from gatewise.patterns.thresholds import thresholds
 from gatewise.patterns.tile import CLOSE, OUTSIDE
 from nets import F64
 
@@ -189,6 +193,27 @@ def test_weights_beyond_float32_are_left_to_float64():
         assert chain(net, F64) is not None
 
 
+@pytest.mark.parametrize("act", [nn.ReLU(), nn.LeakyReLU(0.1), nn.Hardsigmoid(), nn.Hardtanh()])
+def test_a_gate_at_the_end_keeps_the_threshold_of_its_input(act):
+    """Behind it the error may be a sixth."""
+    first, reach = nn.Linear(5, 3), torch.ones(1, 5, dtype=F64)
+    ends = gw.read(nn.Sequential(first, act))
+    goes_on = gw.read(nn.Sequential(first, act, nn.Linear(3, 1)))
+    assert torch.equal(*(thresholds(net, reach)[net.gates[0].name] for net in (ends, goes_on)))
+
+
+def test_terms_that_a_sum_loses_one_by_one_are_reckoned_with_at_the_last_gate():
+    """3 - 1.2 n u and n - 1 terms of almost 2 u: above the knot, and below it in floating point."""
+    u, n = 2.0**-53, 200
+    first = nn.Linear(n, 12, bias=False).double()
+    first.weight.data[:] = 1
+    x = np.full((16, n), 1.98 * u)
+    x[:, 0] = 3 - 1.2 * n * u
+    assert sum(map(Fraction, x[0].tolist())) > 3
+    net = gw.read(nn.Sequential(first, nn.Hardsigmoid()))
+    assert (gw.pattern(net, x).codes(net.gates[0].name) == 2).all()
+
+
 def test_what_is_no_chain_of_dense_layers_is_left_to_float64():
     relu = network([3, 4], nn.ReLU(), 0)
     assert chain(relu, F64) is not None
@@ -257,6 +282,11 @@ def test_rows_beyond_the_reach_are_told(dtype, value):
     assert not (said[[0, 9]]).any()
 
 
+def test_a_changed_tile_is_compiled_anew():
+    """Numba's cache asks only for the file of the function: what it is made of is there."""
+    assert tile.looked.py_func.__code__.co_filename == tile.__file__
+
+
 def test_columns_that_do_not_fit_are_refused():
     """Compiled vectors walk flat memory."""
     look = sure(network([3, 9], nn.ReLU(), 0), torch.float32, np.ones(3))
@@ -290,6 +320,15 @@ def test_a_float32_network_and_rows_on_a_tie_streamed_as_in_memory(tmp_path):
     assert np.array_equal(found.first, whole.first)
     assert np.array_equal(found.pattern.bits, whole.pattern.bits)
     assert found.undecided == (whole.undecided > 0).sum() == 0
+
+
+@pytest.mark.parametrize(("rows", "kept"), [(1, 2), (1000, 2), (5000, 0)])
+def test_a_look_is_given_up_for_many_ties_and_not_for_those_of_a_small_file(rows, kept):
+    net = network([3, 4], nn.ReLU(), 0, bias=False)
+    watch = Watch(net, "raise", None)
+    seen = watch(Block(Place(), (np.zeros(rows),) * 3), "x")
+    assert not seen.bits.any() and not seen.units.any()
+    assert len(watch.looks) == kept
 
 
 def test_answers_come_in_order_and_the_first_error_in_its_turn():

@@ -22,9 +22,8 @@ from gatewise.ir.kinds import Affine, Pieces
 from gatewise.ir.network import INPUT, Network, Node
 from gatewise.ir.pattern import Layout, layout
 from gatewise.numeric import underflow, unit_roundoff
-from gatewise.patterns.compiled import looked
 from gatewise.patterns.thresholds import BEHIND, thresholds
-from gatewise.patterns.tile import UNITS, VECTOR
+from gatewise.patterns.tile import UNITS, VECTOR, looked
 
 Floats = NDArray[Any]  # of the dtype that is looked in
 Layer = tuple[Any, Any]  # an Affine, and the Pieces behind it

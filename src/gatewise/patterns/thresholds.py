@@ -18,6 +18,7 @@ from gatewise.ir.rounding import Enclosure, exact_branches
 from gatewise.numeric import gamma, underflow
 
 Rounding = torch.dtype | None
+BEHIND = "behind the output"  # no node is called so: where thresholds keep the output's own error
 ROOM = 1e-6  # of a dtype's largest number: no sum below it overflows
 SLACK = 1.001  # pays for rounding in the thresholds themselves, and keeps them above `enclose`'s
 
@@ -31,6 +32,7 @@ def thresholds(
     Valid for rows in which no earlier unit was undecided: the others are flagged anyway.
     start: the error of x (none); rounding: of another dtype than the network's, to which its
     weights are rounded, too. Infinite from where a value may come near that dtype's largest.
+    Under `BEHIND` the largest error of the output, which may be a gate with a threshold of its own.
     """
     found: dict[str, Tensor] = {}
 
@@ -42,7 +44,7 @@ def thresholds(
         return _within(largest(node, xs, rounding), rounding)
 
     begin = Enclosure(reach, torch.zeros_like(reach) if start is None else start)
-    found[network.output] = fold(network, _within(begin, rounding), step)[network.output].error
+    found[BEHIND] = fold(network, _within(begin, rounding), step)[network.output].error
     return found
 
 

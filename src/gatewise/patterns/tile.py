@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from gatewise.errors import missing
+from gatewise.numeric import kernel
 
 try:
     from llvmlite import binding, ir
@@ -203,3 +204,34 @@ def _gate(rows: _Rows, sums: list[Any], slope: Any, first: Any, unit: Any) -> tu
 
 taken: Any = _taken
 eight: Any = _eight  # for mypy, which sees a function of sixteen arguments
+
+# Here, for Numba compiles a function anew only where the file that it stands in was changed.
+
+
+@kernel
+def looked(
+    columns: Any, reach: Any, numbers: Any, plan: Any, tiles: Any, bits: Any, said: Any
+) -> None:
+    """Codes of rows, of a tile or more, through dense layers; which rows are not sure.
+
+    columns, reach (inputs,): where each column begins, in float64, and the largest |x| that limits
+    are good for; numbers: (weights, bias, limits, slopes) of all layers, end to end, as `eight`
+    takes them; plan (layers, 5): inputs, bytes of codes, where weights start, and bias, and codes;
+    tiles: two for values; bits (rows, bytes); said (rows,): `CLOSE`, `OUTSIDE`. The last tile
+    begins early enough to be whole.
+    """
+    weights, bias, limits, slopes = numbers
+    rows, width = bits.shape
+    high = VECTOR // bias.itemsize
+    for tile in range(0, rows, high):
+        row = min(tile, rows - high)
+        here, there = tiles
+        taken(here, columns, reach, said, row)
+        for layer in range(len(plan)):
+            inputs, groups, start, first, byte = plan[layer]
+            for g in range(groups):
+                w, c = start + UNITS * inputs * g, first + UNITS * g
+                arrays = (here, weights, bias, limits, there, bits, said)
+                places = (slopes[layer], inputs, w, c, UNITS * g, row, byte + g, width)
+                eight(*arrays, *places)
+            here, there = there, here

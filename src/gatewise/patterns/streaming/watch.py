@@ -14,6 +14,7 @@ from gatewise.errors import BadRows, DataError
 from gatewise.ir.network import Network
 from gatewise.ir.pattern import row_bytes
 from gatewise.patterns.observe import Observer, default_batch
+from gatewise.patterns.on_device import fed
 from gatewise.patterns.streaming.reading import Block, Floats
 from gatewise.patterns.streaming.runs import Bits, Ids
 from gatewise.patterns.sure import Chain, Sure, chain
@@ -23,6 +24,7 @@ from gatewise.tables.words import counted, listed
 OnBadRows = Literal["raise", "skip"]
 ROOM = 1.25  # more reach than was needed: a record among later rows does not take a second look
 TOO_MANY = 4  # a dtype that leaves more than a fourth of the rows in doubt is given up
+ENOUGH = 4096  # rows of a block, for that to be told from: all of a small file may lie on ties
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +107,7 @@ class Watch:
         left = np.flatnonzero(said)
         if not every:
             seen.bits[rows] = bits
-        if TOO_MANY * len(left) > len(seen):
+        if TOO_MANY * len(left) > max(len(seen), ENOUGH):
             self.looks.remove(look)
         return rows[left]
 
@@ -135,11 +137,11 @@ class Watch:
         self, columns: tuple[Floats, ...], rows: Ids, seen: Seen, start: int, name: str
     ) -> None:
         """Codes of these rows with an error bound of their own, or exactly."""
-        exact = self.observer.network
-        for a in range(0, len(rows), self.batch_size):
-            here = rows[a : a + self.batch_size]
-            values = np.stack(self._exactly(columns, here), 1)
-            x = torch.from_numpy(values).to(exact.device).reshape(-1, *exact.input_shape)
+        exact, size = self.observer.network, self.batch_size
+        batches = [rows[a : a + size] for a in range(0, len(rows), size)]
+        given = (torch.from_numpy(np.stack(self._exactly(columns, b), 1)) for b in batches)
+        for here, flat in zip(batches, fed(given, exact.device, exact.dtype), strict=True):
+            x = flat.reshape(-1, *exact.input_shape)
             found = self.observer(x)
             lost = here[~finite_rows(found.output.cpu())]
             if len(lost):
