@@ -299,6 +299,8 @@ def test_columns_that_do_not_fit_are_refused():
         look(list(x[:, :2].T), bits)
     with pytest.raises(ValueError, match="3 columns of 40 rows"):
         look(list(x[:39, :3].T), bits)
+    with pytest.raises(ValueError, match="no room in 1 bytes"):
+        look(list(x[:, :3].T), np.zeros((40, 1), np.uint8))
     with pytest.raises(TypingError):
         look(list(x[:, :3].T), np.zeros((40, 16), np.uint8)[:, ::2])
 
@@ -329,6 +331,32 @@ def test_a_look_is_given_up_for_many_ties_and_not_for_those_of_a_small_file(rows
     seen = watch(Block(Place(), (np.zeros(rows),) * 3), "x")
     assert not seen.bits.any() and not seen.units.any()
     assert len(watch.looks) == kept
+
+
+@pytest.mark.parametrize("far", [1e3, 1e30, 1e300])
+def test_few_large_numbers_spoil_no_bound_for_the_others(far):
+    """Their rows are looked at more closely; what they are is the census's of rows in memory."""
+    net, rng = network([6, 20, 20], nn.ReLU(), 0), np.random.default_rng(0)
+    watch = Watch(net, "raise", None)
+    for _ in range(3):
+        x = rng.normal(size=(5000, 6))
+        x[rng.integers(5000, size=4), rng.integers(6, size=4)] = far
+        block = Block(Place(), tuple(np.ascontiguousarray(c) for c in x.T))
+        assert np.array_equal(watch(block, "x").bits, gw.pattern(net, x).bits)
+        assert watch.looks[0].reach.max() < 10 and watch.looks[1].reach.max() < 30
+    assert len(watch.looks) == 2
+
+
+def test_a_reach_follows_rows_that_grow():
+    net, rng = network([3, 9], nn.ReLU(), 0), np.random.default_rng(0)
+    watch, widened = Watch(net, "raise", None), []
+    for k in range(40):
+        x = rng.normal(size=(500, 3)) * (1 + k) + [0, 0, 500 * k]
+        block = Block(Place(), tuple(np.ascontiguousarray(c) for c in x.T))
+        assert np.array_equal(watch(block, "x").bits, gw.pattern(net, x).bits)
+        widened.append(float(watch.looks[0].reach[2]))
+    assert widened == sorted(widened)
+    assert 5 < len(set(widened)) < 20
 
 
 def test_answers_come_in_order_and_the_first_error_in_its_turn():

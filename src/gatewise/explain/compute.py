@@ -75,8 +75,8 @@ def require_finite(index: Ids, *columns: Any) -> None:
         bad = tuple(index[~good].tolist())
         raise BadRows(
             f"the network overflows on {counted(len(bad), 'row')} of {len(good)}: rows "
-            f"{listed(bad)} (counted from 0). Their numbers are too large for float64 to compute "
-            "with: repair or leave them out",
+            f"{listed(bad)} (counted from 0). Their numbers are too large to compute with: "
+            "repair or leave them out",
             bad,
         )
 

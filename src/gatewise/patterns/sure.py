@@ -160,9 +160,11 @@ class Sure:
             return said[:rows]
         held = [np.ascontiguousarray(c, np.float64) for c in columns]
         places = np.array([c.__array_interface__["data"][0] for c in held], np.uintp)
+        chain, said = self.chain, np.zeros(rows, np.uint8)
         if {len(c) for c in held} != {rows} or len(held) != len(self.reach):
             raise ValueError(f"{len(self.reach)} columns of {rows} rows are needed")
-        chain, said = self.chain, np.zeros(rows, np.uint8)
+        if bits.shape[1] < (chain.plan[:, 4] + chain.plan[:, 1]).max():
+            raise ValueError(f"codes have no room in {bits.shape[1]} bytes a row")
         numbers = (chain.weights, chain.bias, self.limits, chain.slopes)
         looked(places, self.reach, numbers, chain.plan, self.tiles, bits, said)
         return said

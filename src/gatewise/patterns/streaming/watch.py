@@ -22,7 +22,10 @@ from gatewise.patterns.tile import OUTSIDE
 from gatewise.tables.words import counted, listed
 
 OnBadRows = Literal["raise", "skip"]
-ROOM = 1.25  # more reach than was needed: a record among later rows does not take a second look
+SPARE = 0.01  # share of rows that may lie beyond the reach: a bound for all suffers from few large
+ROOM = {torch.float32: 1.25, torch.float64: 4.0}  # times what the others need: for later rows, and
+# for those that the quicker look left because they are large
+FAR = 16  # more than a sixteenth of the rows beyond the reach: it has to be wider
 TOO_MANY = 4  # a dtype that leaves more than a fourth of the rows in doubt is given up
 ENOUGH = 4096  # rows of a block, for that to be told from: all of a small file may lie on ties
 
@@ -87,22 +90,29 @@ class Watch:
         """Codes of rows that a look is sure of; the rows that are left."""
         rows = np.arange(len(seen))
         if not self.looks:
-            self._reach(columns)
+            self._require_finite(columns)
         for look in tuple(self.looks):
             given = columns if look.dtype == torch.float32 else self._exactly(columns, rows)
             rows = self._look(look, given, rows, seen)
         return rows
 
     @np.errstate(over="ignore")
+    def _widen(self, columns: Sequence[Floats]) -> None:
+        """Bounds for rows like those of these columns; a look may refuse, and flags them then."""
+        most = _most(columns)
+        for look in self.looks:
+            look.widen(ROOM[look.dtype] * most)
+
     def _look(self, look: Sure, given: Sequence[Floats], rows: Ids, seen: Seen) -> Ids:
         """The same of some rows, whose columns are given; a look that is hardly ever sure is given
         up."""
         every = len(rows) == len(seen)
         bits = seen.bits if every else np.zeros((len(rows), self.width), np.uint8)
         said = look(given, bits)
-        if (said & OUTSIDE).any():
-            if not look.widen(ROOM * self._reach(given)):
-                return rows
+        beyond = np.flatnonzero(said & OUTSIDE)
+        self._require_finite([c[beyond] for c in given])
+        if every and FAR * len(beyond) > len(rows):
+            self._widen(given)
             said = look(given, bits)
         left = np.flatnonzero(said)
         if not every:
@@ -111,12 +121,11 @@ class Watch:
             self.looks.remove(look)
         return rows[left]
 
-    def _reach(self, columns: Sequence[Floats]) -> Floats:
-        """(columns,) the largest |x| of each; raises where one is no number of the network's."""
-        top = np.array([max(c.max(initial=0), -c.min(initial=0)) for c in columns])
-        if not np.isfinite(_rounded(top, self.dtype)).all():
-            raise _NotFinite
-        return top
+    def _require_finite(self, columns: Sequence[Floats]) -> None:
+        for column in columns:
+            ends = np.array([column.max(initial=0), column.min(initial=0)])
+            if not np.isfinite(_rounded(ends, self.dtype)).all():
+                raise _NotFinite
 
     def _cleaned(self, block: Block, name: str, outside: NDArray[np.bool_]) -> tuple[Floats, ...]:
         """The columns with zeros in rows that hold NaN or infinity; `outside` says which."""
@@ -153,10 +162,11 @@ class Watch:
 
     def _skip(self, rows: Ids, name: str) -> None:
         if self.on_bad_rows == "raise":
+            large = ", or a number too large for float32," if self.dtype == torch.float32 else ""
             raise BadRows(
-                f"NaN or infinity in {counted(len(rows), 'row')} of '{name}', rows counted from "
-                f"0: {listed(rows.tolist())} (and perhaps later ones). Repair them, or leave such "
-                "rows out (on_bad_rows='skip')",
+                f"NaN or infinity{large} in {counted(len(rows), 'row')} of '{name}', rows counted "
+                f"from 0: {listed(rows.tolist())} (and perhaps later ones). Repair them, or leave "
+                "such rows out (on_bad_rows='skip')",
                 tuple(rows.tolist()),
             )
 
@@ -166,6 +176,12 @@ def chains_of(network: Network) -> list[Chain]:
     exact = network.to(torch.float64)
     found = (chain(exact, dtype) for dtype in (torch.float32, torch.float64))
     return [c for c in found if c is not None]
+
+
+def _most(columns: Sequence[Floats]) -> Floats:
+    """(columns,) no less than |x|, but for a `SPARE` of the rows at most."""
+    share = 1 - SPARE / len(columns)
+    return np.array([np.quantile(np.abs(c), share, method="higher") for c in columns])
 
 
 def _rounded(numbers: Floats, dtype: torch.dtype) -> NDArray[Any]:
