@@ -25,7 +25,7 @@ from gatewise.explain.recourse.bounds import (
     pull_on_goal,
     reach,
 )
-from gatewise.explain.recourse.milp import GAP, Answer, Goal
+from gatewise.explain.recourse.milp import GAP, Answer, Goal, nearest
 from gatewise.explain.recourse.milp_form import Rectified
 from gatewise.explain.recourse.relaxation import MET, Relaxation, Relaxed
 
@@ -225,9 +225,26 @@ def _expand(hunt: Hunt, branch: Branch, cutoff: float) -> list[Branch]:
         return _split_input(at, x, fractional)
     unit = _split_unit(hunt, known, found)
     if unit is None:
-        tally.offer(x, box.cost(x))  # every unit is known: the LP is the network itself
+        end = _at_leaf(hunt, box, known, x)
+        tally.offer(end, np.inf if end is None else box.cost(end))
         return []
     return _split(at, *unit)
+
+
+def _at_leaf(hunt: Hunt, box: Domain, known: Reach, x: Floats) -> Floats | None:
+    """The cheapest point at which every unit is on or off as the node has it; None: there is none.
+
+    The LP's own x need not be so: units known at the root are known where the goal is met, and have
+    no row there. x where this program is not solved: the bound holds, and x is to be repaired.
+    """
+    on = np.where(known.low >= 0, 1.0, -1.0)
+    walls, ends = carried(hunt.form, known, hunt.form.pre, hunt.form.bias)
+    goal = hunt.goal.matrix @ hunt.form.matrix, hunt.goal.matrix @ hunt.form.offset
+    a, b = carried(hunt.form, known, goal[0], goal[1] + hunt.goal.offset)
+    real = walls.any(1)
+    on = on[real]
+    found = nearest(box, (np.r_[on[:, None] * walls[real], a], np.r_[on * ends[real], b]))
+    return x if found.x is None and found.status != "infeasible" else found.x
 
 
 def _try(hunt: Hunt, x: Floats) -> None:
