@@ -82,7 +82,7 @@ def jobs(size: str) -> list[Job]:
 
 
 def growth(size: str) -> list[Curve]:
-    k, few = (1, []) if size == "quick" else (5, [50_000, 150_000])
+    k, few = (1, []) if size == "quick" else (10, [100_000, 300_000])
     sizes = [k * n for n in (100_000, 200_000, 400_000)]
 
     def seconds(rows: int):
