@@ -56,7 +56,7 @@ class Watch:
         batch_size: int | None,
         chains: Sequence[Chain] | None = None,
     ) -> None:
-        """chains: `chains(network)`, where several threads need them."""
+        """chains: `chains_of(network)`, where several threads need them."""
         self.dtype, self.on_bad_rows = network.dtype, on_bad_rows
         exact = network.to(torch.float64)
         self.observer = Observer(exact)
