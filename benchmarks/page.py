@@ -38,7 +38,7 @@ multiplies matrices, bytes at the rate it copies them, or a forward pass over th
 star marks a peer that did a part of the job and was scaled up. Answers are checked; a wrong one, or
 a job that could not run, stands in its line with the reason.
 
-`make bench` makes the figures and this page again in less than ten minutes. What else was measured,
+`make bench` makes the figures and this page again in about ten minutes. What else was measured,
 and what was tried, is in the lab book, `benchmarks/RESULTS.md`.
 """
 
